@@ -286,7 +286,7 @@ impl UserProvider for Accounts {
         account.grants.allow(scope)
     }
 
-    fn from_account(&self, account: Account) -> Option<Account> {
+    fn user_of(&self, account: Account) -> Option<Account> {
         Some(account).filter(Account::is_active)
     }
 

@@ -1,4 +1,4 @@
-//! One request's state over a guard, with the words of AdonisJS.
+//! One request's state over a guard, with the words of `AdonisJS`.
 
 use crate::{
     error::{Error, IssueError, Reason, Unavailable},

@@ -133,8 +133,8 @@ mod tests {
     #[test]
     fn row_19_the_seeds_own_texts_are_understood() {
         assert_eq!(life("7 days"), Duration::from_secs(7 * DAY));
-        assert_eq!(life("30 mins"), Duration::from_secs(30 * 60));
-        assert_eq!(life("1h30m"), Duration::from_secs(90 * 60));
+        assert_eq!(life("30 mins"), Duration::from_mins(30));
+        assert_eq!(life("1h30m"), Duration::from_mins(90));
         assert_eq!(life("P30D"), Duration::from_secs(30 * DAY));
         // 2023-11-14 plus a calendar month is 2023-12-14.
         assert_eq!(life("1 month"), Duration::from_secs(30 * DAY));

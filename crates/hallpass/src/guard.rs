@@ -385,7 +385,7 @@ impl<U: UserProvider> Guard<U> {
         let Inner { users, purpose, clock, .. } = &*self.inner;
         let Found { record, epoch, account } = found;
         record.accept(purpose, epoch, clock.now())?;
-        let user = match account.and_then(|account| users.from_account(account)) {
+        let user = match account.and_then(|account| users.user_of(account)) {
             Some(user) => user,
             None => users.find(&record.user).await?.ok_or(Reason::OwnerGone)?,
         };

@@ -4,8 +4,8 @@ use std::{borrow::Cow, time::Duration};
 
 use crate::{error::Invalid, expiry::Expiry};
 
-const MINUTE: Duration = Duration::from_secs(60);
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const MINUTE: Duration = Duration::from_mins(1);
+const DAY: Duration = Duration::from_hours(24);
 
 /// The policy table. The lives are those of `mix phx.gen.auth`, except where we are stricter on purpose: a
 /// reset link lives 30 minutes, as OWASP's Forgot Password cheat sheet asks for a short life.

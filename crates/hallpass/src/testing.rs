@@ -103,6 +103,7 @@ impl Users {
     }
 
     /// Adds a user who has no password.
+    #[must_use]
     pub fn add(&self, email: &str) -> User {
         let mut rows = self.rows();
         let user = User { id: (rows.len() + 1).to_string(), email: email.to_owned() };
@@ -130,6 +131,7 @@ impl Users {
     }
 
     /// Moves the user to another address; answers with them.
+    #[must_use]
     pub fn set_email(&self, user: &User, email: &str) -> User {
         self.change(user, |row| email.clone_into(&mut row.user.email));
         User { id: user.id.clone(), email: email.to_owned() }

@@ -86,7 +86,7 @@ pub trait UserProvider: Send + Sync + 'static {
 
     /// The user for an account that the store read together with the token, which saves a look-up. `None` has
     /// [`find`](Self::find) asked.
-    fn from_account(&self, account: Account) -> Option<Self::User> {
+    fn user_of(&self, account: Account) -> Option<Self::User> {
         drop(account);
         None
     }

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// A token's last use is kept to the minute, so at most one write per token and minute.
-const RESOLUTION: Duration = Duration::from_secs(60);
+const RESOLUTION: Duration = Duration::from_mins(1);
 /// How long a note may wait while requests come in.
 const FLUSH_EVERY: Duration = Duration::from_secs(5);
 /// Notes held at most. What comes on top is dropped: a last use is a courtesy, memory is not.

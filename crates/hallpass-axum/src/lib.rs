@@ -1,0 +1,1 @@
+//! Guards axum and tower applications with Hallpass tokens.

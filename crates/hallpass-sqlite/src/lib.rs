@@ -1,0 +1,1 @@
+//! Hallpass tokens, accounts and audit trail in an SQLite file.
