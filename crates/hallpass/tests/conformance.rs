@@ -1,8 +1,13 @@
 //! The suite itself: the memory store passes it, and a store that breaks any one promise does not.
 
+#![cfg(test)]
+
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -57,6 +62,7 @@ enum Fault {
     FindRoundsTimesToMilliseconds,
     FindFoldsLetterCase,
     FindByIdIgnoresTheUser,
+    OwnerOfForgetsTheDead,
     TakeIgnoresThePurpose,
     TakeIgnoresExpiry,
     TakeIgnoresTheEpoch,
@@ -82,7 +88,7 @@ enum Fault {
 }
 
 impl Fault {
-    const ALL: [Self; 33] = [
+    const ALL: [Self; 34] = [
         Self::InsertOverwrites,
         Self::InsertIgnoresTheEpoch,
         Self::InsertIgnoresTheCap,
@@ -94,6 +100,7 @@ impl Fault {
         Self::FindRoundsTimesToMilliseconds,
         Self::FindFoldsLetterCase,
         Self::FindByIdIgnoresTheUser,
+        Self::OwnerOfForgetsTheDead,
         Self::TakeIgnoresThePurpose,
         Self::TakeIgnoresExpiry,
         Self::TakeIgnoresTheEpoch,
@@ -125,6 +132,7 @@ impl Fault {
 struct Broken {
     fault: Fault,
     rows: Mutex<Rows>,
+    dawdlers: AtomicU32,
 }
 
 #[derive(Debug, Default)]
@@ -151,7 +159,7 @@ impl Rows {
 
 impl Broken {
     fn new(fault: Fault) -> Self {
-        Self { fault, rows: Mutex::default() }
+        Self { fault, rows: Mutex::default(), dawdlers: AtomicU32::new(0) }
     }
 
     fn rows(&self) -> std::sync::MutexGuard<'_, Rows> {
@@ -162,9 +170,14 @@ impl Broken {
         self.fault == fault
     }
 
-    /// Lets others in between two steps that should have been one.
+    /// Stays between two steps that should have been one until somebody else has made the first of them too, or it
+    /// is clear that nobody will.
     async fn dawdle(&self) {
-        for _ in 0..20 {
+        let before = self.dawdlers.fetch_add(1, Ordering::SeqCst);
+        for _ in 0..5_000 {
+            if self.dawdlers.load(Ordering::SeqCst) > before + 1 {
+                break;
+            }
             tokio::task::yield_now().await;
         }
     }
@@ -253,6 +266,13 @@ impl TokenStore for Broken {
         let any = self.is(Fault::FindByIdIgnoresTheUser);
         let record = rows.row(|_, record| record.id == id && (any || record.user == *user)).cloned();
         Ok(record.map(|record| Found::new(record, rows.epoch(user))))
+    }
+
+    async fn owner_of(&self, id: TokenId) -> Result<Option<UserId>, Unavailable> {
+        let mut rows = self.rows();
+        let hidden = self.is(Fault::OwnerOfForgetsTheDead);
+        let record = rows.row(|_, record| record.id == id && !(hidden && record.revoked_at.is_some()));
+        Ok(record.map(|record| record.user.clone()))
     }
 
     async fn take(&self, hash: &HashedToken, purpose: &str, now: Timestamp) -> Result<bool, Unavailable> {

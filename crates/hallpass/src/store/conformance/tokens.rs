@@ -34,6 +34,7 @@ pub(super) const CASES: &[TokenCase] = cases![
     cap_counts_the_living_of_this_purpose_and_user_alone,
     cap_holds_under_parallel_inserts,
     find_by_id_finds_only_the_users_own,
+    owner_of_names_the_owner_of_the_living_and_the_dead,
     take_uses_up_a_living_token_of_this_purpose_once,
     take_of_what_is_not_good_changes_nothing,
     take_succeeds_once_among_a_hundred_at_once,
@@ -251,6 +252,19 @@ async fn find_by_id_finds_only_the_users_own(store: Store) -> Result<(), String>
     equal(&own.map(|found| found.record), &Some(sample.record.clone()), "one's own")?;
     let other = store.find_by_id(&user("bob")?, sample.record.id).await.map_err(text)?;
     ensure(other.is_none(), "another user's token is found by its id")
+}
+
+async fn owner_of_names_the_owner_of_the_living_and_the_dead(store: Store) -> Result<(), String> {
+    let (living, revoked) = (sample("ada")?, sample("bob")?);
+    insert(&*store, &living).await?;
+    insert(&*store, &revoked).await?;
+    store.revoke(&revoked.hash, NOW).await.map_err(text)?;
+    for sample in [&living, &revoked] {
+        let owner = store.owner_of(sample.record.id).await.map_err(text)?;
+        equal(&owner.as_ref(), &Some(&sample.record.user), "the owner")?;
+    }
+    let unknown = TokenId::random().map_err(text)?;
+    equal(&store.owner_of(unknown).await.map_err(text)?, &None, "the owner of no token")
 }
 
 async fn take_uses_up_a_living_token_of_this_purpose_once(store: Store) -> Result<(), String> {
