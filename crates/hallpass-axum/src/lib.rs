@@ -55,6 +55,8 @@
 //! let app: Router = Router::new().route("/me", get(me)).with_state(());
 //! ```
 //!
+//! axum's message speaks of `Handler`; with `#[axum::debug_handler(state = …)]` on the handler it says which guard is missing.
+//!
 //! For a whole router, or a service that is not axum's, there is a [layer](BearerLayer). What is refused never reaches the
 //! handler and is answered as RFC 6750 and RFC 9457 ask for: see [`Rejection`].
 

@@ -8,7 +8,11 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, extract::State, routing::get as on_get};
+use axum::{
+    Router,
+    extract::{FromRef, State},
+    routing::get as on_get,
+};
 use hallpass::{
     Error, Guard, Purpose, Reason, Scopes, Wants,
     bearer::Refusal,
@@ -154,24 +158,19 @@ async fn a_service_further_out_finds_the_refusal_and_the_log_its_cause() {
 
 #[tokio::test]
 async fn row_7_a_handler_is_not_run_when_refused() {
-    async fn handler(State(house): State<(Guard<Users>, Arc<AtomicUsize>)>, _: Guarded) {
-        house.1.fetch_add(1, Ordering::SeqCst);
+    #[derive(Clone, FromRef)]
+    struct AppState {
+        guard: Guard<Users>,
+        runs: Arc<AtomicUsize>,
     }
-    /// The state is a pair here, so the guard is taken out by hand.
-    struct Guarded;
-    impl axum::extract::FromRequestParts<(Guard<Users>, Arc<AtomicUsize>)> for Guarded {
-        type Rejection = Rejection;
-        async fn from_request_parts(
-            parts: &mut http::request::Parts,
-            state: &(Guard<Users>, Arc<AtomicUsize>),
-        ) -> Result<Self, Rejection> {
-            let who: Result<Bearer<Users>, _> = Bearer::from_request_parts(parts, &state.0).await;
-            who.map(|_| Self)
-        }
+    async fn handler(State(runs): State<Arc<AtomicUsize>>, _: Bearer<Users>) {
+        runs.fetch_add(1, Ordering::SeqCst);
     }
     let house = House::new().await;
     let runs = Arc::new(AtomicUsize::new(0));
-    let app = Router::new().route("/", on_get(handler)).with_state((house.guard.clone(), runs.clone()));
+    let app = Router::new()
+        .route("/", on_get(handler))
+        .with_state(AppState { guard: house.guard.clone(), runs: runs.clone() });
     let narrow = house.header(["profile:read"]).await;
     for header in ["Bearer abc", "Basic abc", "", &*narrow] {
         assert!(get(&app, "/", [header]).await.status.is_client_error());
