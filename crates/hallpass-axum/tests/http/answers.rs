@@ -45,7 +45,7 @@ async fn row_7_whatever_is_wrong_with_a_token_is_one_401_byte_for_byte() {
 
     let mia = house.users.add("mia@example.com");
     let moved = testing::acting_as(&house.guard, &mia, ["*"]).await;
-    let _ = house.users.set_email(&mia, "mia@example.org");
+    let () = house.users.set_email(&mia, "mia@example.org");
 
     let same_prefix = house.guard_of(Purpose::new("deploy", "hp").unwrap());
     let wrong_purpose = testing::acting_as(&same_prefix, &house.ada, ["*"]).await;
