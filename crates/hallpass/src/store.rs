@@ -58,6 +58,10 @@ pub trait TokenStore: Send + Sync + fmt::Debug + 'static {
     /// Finds a user's own token by its id, dead or alive. Another user's token is `None`.
     async fn find_by_id(&self, user: &UserId, id: TokenId) -> Result<Option<Found>, Unavailable>;
 
+    /// Whose token this id names, dead or alive. For an operator, who may end anybody's token and has only its id from a
+    /// log or a list; a request is answered from [`find_by_id`](Self::find_by_id), which takes the owner.
+    async fn owner_of(&self, id: TokenId) -> Result<Option<UserId>, Unavailable>;
+
     /// Uses up a token: sets `revoked_at` to `now` if it is of this purpose and living at `now`, in one conditional step, and
     /// says whether this call did it. Of any number at once exactly one hears `true`.
     async fn take(&self, hash: &HashedToken, purpose: &str, now: Timestamp) -> Result<bool, Unavailable>;

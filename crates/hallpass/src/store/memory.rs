@@ -158,6 +158,12 @@ impl TokenStore for MemoryStore {
         Ok(found.filter(|found| found.record.user == *user))
     }
 
+    async fn owner_of(&self, id: TokenId) -> Result<Option<UserId>, Unavailable> {
+        let tables = self.tables()?;
+        let token = tables.by_id.get(&id).and_then(|hash| tables.tokens.get(hash));
+        Ok(token.map(|token| token.user.clone()))
+    }
+
     async fn take(&self, hash: &HashedToken, purpose: &str, now: Timestamp) -> Result<bool, Unavailable> {
         let mut tables = self.tables()?;
         let Some(found) = tables.find(hash) else { return Ok(false) };
