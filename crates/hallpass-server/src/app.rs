@@ -3,16 +3,22 @@
 use std::{path::PathBuf, sync::Arc};
 
 use hallpass::{
-    Clock, Expiry, Guard, MemoryStore, Purpose, SystemClock, TokenStore,
+    Clock, Expiry, Guard, Purpose, SystemClock, TokenStore,
     account::{Account, AccountStore, Accounts},
     event::Observers,
+    migration::Migration,
     password::Passwords,
 };
+use hallpass_server::observers::{AuditObserver, AuditTrail, LogObserver};
+use hallpass_sqlite::{OpenError, Options, SqliteStore};
+
+/// What a look at the database finds.
+pub(crate) use hallpass_sqlite::CheckUp;
 
 use crate::{
     commands::user::address,
     config::{Origin, Setting, Settings},
-    failure::Failure,
+    failure::{Failure, with_causes},
 };
 
 /// For what the database is opened.
@@ -35,18 +41,26 @@ pub(crate) struct App {
     pub(crate) tokens: Arc<dyn TokenStore>,
     pub(crate) passwords: Passwords,
     pub(crate) clock: Arc<dyn Clock>,
-    database: Setting<String>,
+    trail: AuditTrail,
 }
 
 impl App {
-    pub(crate) async fn open(settings: &Settings, opening: Opening) -> Result<Self, Failure> {
-        let purpose = purpose(settings, &SystemClock)?;
-        let path = sqlite_path(&settings.database)?;
-        let _ = (path, opening);
-        let store = Arc::new(MemoryStore::new());
+    /// Opens the database and puts the parts together. To be called in a tokio runtime.
+    pub(crate) fn open(settings: &Settings, opening: Opening) -> Result<Self, Failure> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let purpose = purpose(settings, &*clock)?;
+        let path = sqlite_path(&settings.database)?;
+        let options = match opening {
+            Opening::Server => Options::new(),
+            Opening::NewDatabase => Options::command_line(),
+            Opening::CommandLine => Options::command_line().migrate(false),
+        };
+        let store = SqliteStore::open(path, options).map_err(not_opened)?;
+        let store = Arc::new(store);
+
+        let (audit, trail) = AuditObserver::start(store.clone());
+        let observers = Observers::new().and(Arc::new(LogObserver)).and(audit);
         let passwords = Passwords::new();
-        let observers = Observers::new();
         let accounts = Accounts::new(store.clone())
             .passwords(passwords.clone())
             .clock(Arc::clone(&clock))
@@ -57,8 +71,7 @@ impl App {
             .observers(observers)
             .cap(settings.token_cap.value)
             .build();
-        let database = settings.database.clone();
-        Ok(Self { accounts, account_store: store.clone(), guard, tokens: store, passwords, clock, database })
+        Ok(Self { accounts, account_store: store.clone(), guard, tokens: store, passwords, clock, trail })
     }
 
     /// The account with this address, as it was typed.
@@ -76,27 +89,43 @@ impl App {
         Ok(self.accounts.list(None, 1).await?.is_empty())
     }
 
-    /// Where the database is, without anything secret.
-    pub(crate) fn location(&self) -> &str {
-        &self.database.value
+    /// Writes what is not yet written: the end of the audit trail.
+    pub(crate) async fn close(self) {
+        self.trail.finish().await;
     }
+}
 
-    /// The flags, with a blank before each, that make another verb find the same database.
-    pub(crate) fn flags_to_repeat(&self) -> String {
-        match self.database.origin {
-            Origin::Flag(flag) => format!(" {flag} '{}'", self.database.value),
-            _ => String::new(),
-        }
+/// Brings the database's schema up to date, makes it if there is none, and says what was run.
+pub(crate) fn migrate(settings: &Settings) -> Result<Vec<String>, Failure> {
+    let ran = hallpass_sqlite::migrate(sqlite_path(&settings.database)?).map_err(not_opened)?;
+    Ok(ran.iter().map(ToString::to_string).collect())
+}
+
+/// The migrations for the kind of database that is set.
+pub(crate) fn migrations(settings: &Settings) -> Result<&'static [Migration], Failure> {
+    sqlite_path(&settings.database)?;
+    Ok(hallpass_sqlite::migrations())
+}
+
+/// Looks at the database closely and changes nothing.
+pub(crate) fn check_up(settings: &Settings) -> Result<CheckUp, Failure> {
+    hallpass_sqlite::check_up(sqlite_path(&settings.database)?).map_err(not_opened)
+}
+
+/// The flags, with a blank before each, that make another verb find the same database.
+pub(crate) fn flags_to_repeat(settings: &Settings) -> String {
+    match settings.database.origin {
+        Origin::Flag(flag) => format!(" {flag} '{}'", settings.database.value),
+        _ => String::new(),
     }
-
-    /// Writes what is not yet written.
-    pub(crate) async fn close(self) {}
 }
 
 /// The policy of API tokens, as the settings have it.
 pub(crate) fn purpose(settings: &Settings, clock: &dyn Clock) -> Result<Purpose, Failure> {
     let purpose = Purpose::api().prefix(settings.token_prefix.value.clone()).map_err(|invalid| {
-        settings.token_prefix.bad(format!("{:?} is no prefix", settings.token_prefix.value), invalid.message())
+        settings
+            .token_prefix
+            .bad(format!("{:?} is no prefix", settings.token_prefix.value), invalid.message())
     })?;
     let life = |setting: &Setting<String>| {
         let expiry = Expiry::parse(&setting.value).and_then(|life| life.at(clock.now()).map(|_| life));
@@ -109,7 +138,8 @@ pub(crate) fn purpose(settings: &Settings, clock: &dyn Clock) -> Result<Purpose,
 
 /// The file that `sqlite:PATH` names.
 fn sqlite_path(database: &Setting<String>) -> Result<PathBuf, Failure> {
-    const HELP: &str = "write sqlite:PATH, such as sqlite:hallpass.db or sqlite:/var/lib/hallpass/hallpass.db";
+    const HELP: &str =
+        "write sqlite:PATH, such as sqlite:hallpass.db or sqlite:/var/lib/hallpass/hallpass.db";
     let Some((scheme, rest)) = database.value.split_once(':') else {
         return Err(database.bad("this is no database URL", HELP).into());
     };
@@ -129,4 +159,46 @@ fn sqlite_path(database: &Setting<String>) -> Result<PathBuf, Failure> {
         return Err(database.bad("a database in memory is lost with the process", HELP).into());
     }
     Ok(PathBuf::from(path))
+}
+
+fn not_opened(error: OpenError) -> Failure {
+    const ELSEWHERE: &str = "or name another with --database sqlite:PATH";
+    let (message, help) = match &error {
+        OpenError::Missing { path } => (
+            format!("there is no database at {}", path.display()),
+            format!("`hallpass serve` and `hallpass user add` make it; {ELSEWHERE}"),
+        ),
+        OpenError::NoFolder { path } => {
+            let folder = path.parent().unwrap_or(path).display();
+            (
+                format!("the folder {folder} does not exist"),
+                format!("make it: mkdir -p '{folder}'; {ELSEWHERE}"),
+            )
+        }
+        OpenError::NotAFile { path } => {
+            (format!("{} is not a file", path.display()), "name one with --database sqlite:PATH".to_owned())
+        }
+        OpenError::NotADatabase { path } => (
+            format!("{} is not an SQLite database; it was not touched", path.display()),
+            format!("restore it from a backup, {ELSEWHERE}"),
+        ),
+        OpenError::ReadOnly { path } => (
+            format!("cannot write to {} or its folder", path.display()),
+            format!("give this user the right to write to both, {ELSEWHERE}"),
+        ),
+        OpenError::Busy { path } => (
+            format!("{} is busy: another program has been writing to it for seconds", path.display()),
+            "try again when that is done".to_owned(),
+        ),
+        OpenError::Behind { path } => (
+            format!("the schema of {} is older than this program", path.display()),
+            "bring it up to date: `hallpass migrate`".to_owned(),
+        ),
+        OpenError::Schema { path, mismatch } => (
+            format!("{} cannot be used: {mismatch}", path.display()),
+            "see `hallpass --version`, and your backups".to_owned(),
+        ),
+        _ => (with_causes(&error), "see `hallpass doctor`, then try again".to_owned()),
+    };
+    Failure::out_of_reach(message, help)
 }

@@ -11,7 +11,7 @@ use toml::Spanned;
 /// The file that is read if no other is named, where there is one.
 pub(crate) const FILE: &str = "hallpass.toml";
 
-// One line a setting: key in the file, flag, environment. `HOUSE` rule: the same word everywhere.
+// One line a setting: key in the file, flag, environment.
 const LISTEN: Name = Name { key: "listen", flag: "--listen", variable: "HALLPASS_LISTEN" };
 const DATABASE: Name = Name { key: "database", flag: "--database", variable: "HALLPASS_DATABASE_URL" };
 const TOKEN_PREFIX: Name =
@@ -30,54 +30,94 @@ struct Name {
     variable: &'static str,
 }
 
-/// The flags of every verb.
+// The help of these is no doc comment: where they are flattened, it would replace the verb's own.
+
 #[derive(clap::Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Settings")]
 pub(crate) struct CommonFlags {
-    /// Accounts and tokens [env: `HALLPASS_DATABASE_URL`, …`_FILE`] [default: sqlite:hallpass.db]
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        help = "\
+        Accounts and tokens [env: HALLPASS_DATABASE_URL or …_FILE] [default: sqlite:hallpass.db]"
+    )]
     database: Option<String>,
 
-    /// Settings file [env: `HALLPASS_CONFIG`] [default: hallpass.toml, if it exists]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        help = "\
+        Settings file [env: HALLPASS_CONFIG] [default: hallpass.toml, if it exists]"
+    )]
     config: Option<String>,
 
-    /// What to log on stderr: error, warn, info, debug, trace, off [env: `HALLPASS_LOG`, `RUST_LOG`]
-    #[arg(long, global = true, value_name = "LEVEL")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "LEVEL",
+        help = "\
+        What to log on stderr: off, error, warn, info, debug, trace [env: HALLPASS_LOG or RUST_LOG]"
+    )]
     log: Option<String>,
 
-    /// How to log: text, json [env: `HALLPASS_LOG_FORMAT`] [default: text]
-    #[arg(long, global = true, value_name = "FORMAT")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        help = "\
+        How to log: text, json [env: HALLPASS_LOG_FORMAT] [default: text]"
+    )]
     log_format: Option<String>,
 }
 
-/// The flags of the verbs that make or read tokens.
 #[derive(clap::Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Token settings")]
-pub(crate) struct TokenFlags {
-    /// What a token's text begins with [env: `HALLPASS_TOKEN_PREFIX`] [default: hp]
-    #[arg(long, global = true, value_name = "PREFIX")]
+pub(crate) struct PrefixFlag {
+    #[arg(
+        long,
+        value_name = "PREFIX",
+        help = "\
+        What a token's text begins with [env: HALLPASS_TOKEN_PREFIX] [default: hp]"
+    )]
     token_prefix: Option<String>,
+}
 
-    /// A token's life if none is asked for [env: `HALLPASS_TOKEN_LIFE`] [default: 365 days]
-    #[arg(long, global = true, value_name = "DURATION")]
+#[derive(clap::Args, Clone, Debug, Default)]
+pub(crate) struct LifeFlags {
+    #[arg(
+        long,
+        value_name = "DURATION",
+        help = "\
+        A token's life if none is asked for [env: HALLPASS_TOKEN_LIFE] [default: 365 days]"
+    )]
     token_life: Option<String>,
 
-    /// The longest life that can be asked for [env: `HALLPASS_TOKEN_LIFE_MAX`] [default: never, no limit]
-    #[arg(long, global = true, value_name = "DURATION")]
+    #[arg(
+        long,
+        value_name = "DURATION",
+        help = "\
+        The longest life that can be asked for [env: HALLPASS_TOKEN_LIFE_MAX] [default: never, no limit]"
+    )]
     token_life_max: Option<String>,
 
-    /// Living tokens an account may have [env: `HALLPASS_TOKEN_CAP`] [default: none, no limit]
-    #[arg(long, global = true, value_name = "NUMBER")]
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        help = "\
+        Living tokens an account may have [env: HALLPASS_TOKEN_CAP] [default: none, no limit]"
+    )]
     token_cap: Option<String>,
 }
 
-/// The flags of `serve` alone.
 #[derive(clap::Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Settings")]
-pub(crate) struct ServeFlags {
-    /// Address and port to listen on; port 0 takes a free one [env: `HALLPASS_LISTEN`] [default: 127.0.0.1:7700]
-    #[arg(long, value_name = "ADDRESS")]
+pub(crate) struct ListenFlag {
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        help = "\
+        Address and port to listen on; port 0 takes a free one [env: HALLPASS_LISTEN] [default: 127.0.0.1:7700]"
+    )]
     listen: Option<String>,
 }
 
@@ -85,8 +125,9 @@ pub(crate) struct ServeFlags {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Flags {
     pub(crate) common: CommonFlags,
-    pub(crate) tokens: TokenFlags,
-    pub(crate) serve: ServeFlags,
+    pub(crate) prefix: PrefixFlag,
+    pub(crate) life: LifeFlags,
+    pub(crate) listen: ListenFlag,
 }
 
 /// All settings, wherever they came from.
@@ -153,9 +194,7 @@ impl<T> Setting<T> {
         let Self { value, origin } = self;
         match read(value.clone()) {
             Ok(value) => Ok(Setting { value, origin }),
-            Err(help) => {
-                Err(BadSetting { message: format!("{origin} is {value:?}"), help: help.to_owned() })
-            }
+            Err(help) => Err(BadSetting { message: format!("{origin} is {value:?}"), help: help.to_owned() }),
         }
     }
 
@@ -174,33 +213,30 @@ impl Settings {
         let environment = Environment(environment);
         let file = find_file(flags.common.config.as_deref(), &environment)?;
         let sources = Sources { environment, file: &file };
-        let Flags { common, tokens, serve } = flags;
+        let Flags { common, prefix, life, listen } = flags;
         let keys = &file.keys;
 
-        let listen = sources.text(&LISTEN, serve.listen.as_deref(), keys.listen.as_ref(), "127.0.0.1:7700")?;
+        let listen =
+            sources.text(&LISTEN, listen.listen.as_deref(), keys.listen.as_ref(), "127.0.0.1:7700")?;
         let database = sources.secret(
             &DATABASE,
             common.database.as_deref(),
             keys.database.as_ref(),
             "sqlite:hallpass.db",
         )?;
-        let token_prefix = sources.text(
-            &TOKEN_PREFIX,
-            tokens.token_prefix.as_deref(),
-            keys.token_prefix.as_ref(),
-            "hp",
-        )?;
+        let token_prefix =
+            sources.text(&TOKEN_PREFIX, prefix.token_prefix.as_deref(), keys.token_prefix.as_ref(), "hp")?;
         let token_life =
-            sources.text(&TOKEN_LIFE, tokens.token_life.as_deref(), keys.token_life.as_ref(), "365 days")?;
+            sources.text(&TOKEN_LIFE, life.token_life.as_deref(), keys.token_life.as_ref(), "365 days")?;
         let token_life_max = sources.text(
             &TOKEN_LIFE_MAX,
-            tokens.token_life_max.as_deref(),
+            life.token_life_max.as_deref(),
             keys.token_life_max.as_ref(),
             "never",
         )?;
-        let cap_in_file = keys.token_cap.as_ref().map(|cap| Spanned::new(cap.span(), cap.get_ref().to_string()));
-        let token_cap =
-            sources.text(&TOKEN_CAP, tokens.token_cap.as_deref(), cap_in_file.as_ref(), "none")?;
+        let cap_in_file =
+            keys.token_cap.as_ref().map(|cap| Spanned::new(cap.span(), cap.get_ref().to_string()));
+        let token_cap = sources.text(&TOKEN_CAP, life.token_cap.as_deref(), cap_in_file.as_ref(), "none")?;
         let log = sources.text(&LOG, common.log.as_deref(), keys.log.as_ref(), "")?;
         let log = if log.value.is_empty() { sources.rust_log(log)? } else { log };
         let log_format =
@@ -366,7 +402,8 @@ fn read_file(path: String, text: String) -> Result<File, BadSetting> {
         // The error's own text repeats the line, which may hold a password: take the parts that do not.
         Err(error) => {
             let line = error.span().map_or(1, |span| line_at(&text, span));
-            let unknown = error.message().strip_prefix("unknown field `").and_then(|rest| rest.split_once('`'));
+            let unknown =
+                error.message().strip_prefix("unknown field `").and_then(|rest| rest.split_once('`'));
             let (message, help) = match unknown {
                 Some((key, _)) => (format!("unknown key `{key}`"), known_keys()),
                 None => {
@@ -380,16 +417,8 @@ fn read_file(path: String, text: String) -> Result<File, BadSetting> {
 }
 
 fn known_keys() -> String {
-    let names = [
-        &LISTEN,
-        &DATABASE,
-        &TOKEN_PREFIX,
-        &TOKEN_LIFE,
-        &TOKEN_LIFE_MAX,
-        &TOKEN_CAP,
-        &LOG,
-        &LOG_FORMAT,
-    ];
+    let names =
+        [&LISTEN, &DATABASE, &TOKEN_PREFIX, &TOKEN_LIFE, &TOKEN_LIFE_MAX, &TOKEN_CAP, &LOG, &LOG_FORMAT];
     format!("the keys are {}", names.map(|name| name.key).join(", "))
 }
 
@@ -410,12 +439,13 @@ mod tests {
     use super::*;
 
     /// Every setting: how to say it as a flag and in the file, and how to read it back as text.
-    type Case = (&'static Name, fn(&mut Flags, String), fn(&Settings) -> (String, &Origin), [&'static str; 4]);
+    type Case =
+        (&'static Name, fn(&mut Flags, String), fn(&Settings) -> (String, &Origin), [&'static str; 4]);
 
     const CASES: [Case; 8] = [
         (
             &LISTEN,
-            |flags, value| flags.serve.listen = Some(value),
+            |flags, value| flags.listen.listen = Some(value),
             |settings| (settings.listen.value.to_string(), &settings.listen.origin),
             ["127.0.0.1:1", "127.0.0.1:2", "[::1]:3", "127.0.0.1:7700"],
         ),
@@ -427,25 +457,25 @@ mod tests {
         ),
         (
             &TOKEN_PREFIX,
-            |flags, value| flags.tokens.token_prefix = Some(value),
+            |flags, value| flags.prefix.token_prefix = Some(value),
             |settings| (settings.token_prefix.value.clone(), &settings.token_prefix.origin),
             ["a", "b", "c", "hp"],
         ),
         (
             &TOKEN_LIFE,
-            |flags, value| flags.tokens.token_life = Some(value),
+            |flags, value| flags.life.token_life = Some(value),
             |settings| (settings.token_life.value.clone(), &settings.token_life.origin),
             ["1 day", "2 days", "3 days", "365 days"],
         ),
         (
             &TOKEN_LIFE_MAX,
-            |flags, value| flags.tokens.token_life_max = Some(value),
+            |flags, value| flags.life.token_life_max = Some(value),
             |settings| (settings.token_life_max.value.clone(), &settings.token_life_max.origin),
             ["1 day", "2 days", "3 days", "never"],
         ),
         (
             &TOKEN_CAP,
-            |flags, value| flags.tokens.token_cap = Some(value),
+            |flags, value| flags.life.token_cap = Some(value),
             |settings| {
                 let cap = settings.token_cap.value.map_or("none".to_owned(), |cap| cap.to_string());
                 (cap, &settings.token_cap.origin)
@@ -461,7 +491,9 @@ mod tests {
         (
             &LOG_FORMAT,
             |flags, value| flags.common.log_format = Some(value),
-            |settings| (format!("{:?}", settings.log_format.value).to_lowercase(), &settings.log_format.origin),
+            |settings| {
+                (format!("{:?}", settings.log_format.value).to_lowercase(), &settings.log_format.origin)
+            },
             ["json", "text", "json", "text"],
         ),
     ];
@@ -520,14 +552,16 @@ mod tests {
 
     #[test]
     fn an_empty_variable_is_none() {
-        let settings = read(&Flags::default(), &[("HALLPASS_LISTEN", ""), ("HALLPASS_TOKEN_CAP", "")]).unwrap();
+        let settings =
+            read(&Flags::default(), &[("HALLPASS_LISTEN", ""), ("HALLPASS_TOKEN_CAP", "")]).unwrap();
         assert_eq!(settings.listen.origin, Origin::Default);
         assert_eq!(settings.token_cap.value, None);
     }
 
     #[test]
     fn an_unknown_key_names_its_line_and_the_keys_there_are() {
-        let bad = read_text("listen = \"127.0.0.1:1\"\n\ndatabse = \"postgres://me:hunter2@db\"\n").unwrap_err();
+        let bad =
+            read_text("listen = \"127.0.0.1:1\"\n\ndatabse = \"postgres://me:hunter2@db\"\n").unwrap_err();
         assert!(bad.message.ends_with("settings.toml, line 3: unknown key `databse`"), "{bad:?}");
         assert!(bad.help.contains("database, token_prefix"), "{bad:?}");
         assert!(!format!("{bad:?}").contains("hunter2"));

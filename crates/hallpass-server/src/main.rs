@@ -15,7 +15,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::{
     app::{App, Opening},
     commands::{Answer, completions, doctor, migrate, prune, serve, token, user},
-    config::{CommonFlags, Flags, LogFormat, ServeFlags, Settings, TokenFlags},
+    config::{CommonFlags, Flags, LogFormat, Settings},
     failure::{Failure, Status},
     output::Output,
 };
@@ -55,12 +55,7 @@ struct Cli {
 
 #[derive(clap::Subcommand, Debug)]
 enum Verb {
-    Serve {
-        #[command(flatten)]
-        args: serve::Args,
-        #[command(flatten)]
-        tokens: TokenFlags,
-    },
+    Serve(serve::Args),
     #[command(subcommand_required = true, arg_required_else_help = true)]
     User {
         #[command(subcommand)]
@@ -70,8 +65,6 @@ enum Verb {
     Token {
         #[command(subcommand)]
         verb: token::Verb,
-        #[command(flatten)]
-        tokens: TokenFlags,
     },
     Prune(prune::Args),
     Migrate(migrate::Args),
@@ -98,35 +91,34 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli, out: Output) -> Result<Answer, Failure> {
     let Cli { verb, common, .. } = cli;
-    let (tokens, serve) = match &verb {
-        Verb::Serve { args, tokens } => (tokens.clone(), args.flags.clone()),
-        Verb::Token { tokens, .. } => (tokens.clone(), ServeFlags::default()),
-        _ => (TokenFlags::default(), ServeFlags::default()),
+    let flags = match &verb {
+        Verb::Serve(args) => args.flags(common),
+        Verb::Token { verb } => verb.flags(common),
+        _ => Flags { common, ..Flags::default() },
     };
-    let flags = Flags { common, tokens, serve };
     let settings = || Settings::read(&flags, &|name| env::var_os(name));
     // Doctor reports bad settings itself, and completions need none.
     let settings = match verb {
         Verb::Completions(args) => return completions::run(&args, Cli::command(), out),
-        Verb::Doctor(args) => return one_thread()?.block_on(doctor::run(&args, settings(), out)),
+        Verb::Doctor(args) => return doctor::run(&args, settings(), out),
         _ => settings()?,
     };
-    let is_server = matches!(verb, Verb::Serve { .. });
+    let is_server = matches!(verb, Verb::Serve(_));
     log_to_stderr(&settings, if is_server { "info" } else { "warn" }, out)?;
 
     match verb {
-        Verb::Serve { .. } => all_cores()?.block_on(serve::run(&settings, out)),
+        Verb::Serve(_) => all_cores()?.block_on(serve::run(&settings, out)),
         Verb::User { verb } => {
             let opening = if verb.makes_database() { Opening::NewDatabase } else { Opening::CommandLine };
             with_app(&settings, opening, async |app| user::run(verb, app, out).await)
         }
-        Verb::Token { verb, .. } => {
+        Verb::Token { verb } => {
             with_app(&settings, Opening::CommandLine, async |app| token::run(verb, app, out).await)
         }
         Verb::Prune(args) => {
             with_app(&settings, Opening::CommandLine, async |app| prune::run(args, app, out).await)
         }
-        Verb::Migrate(args) => one_thread()?.block_on(migrate::run(&args, &settings, out)),
+        Verb::Migrate(args) => migrate::run(&args, &settings, out),
         Verb::Doctor(_) | Verb::Completions(_) => Ok(Answer::Yes),
     }
 }
@@ -137,7 +129,7 @@ fn with_app(
     work: impl AsyncFnOnce(&App) -> Result<Answer, Failure>,
 ) -> Result<Answer, Failure> {
     one_thread()?.block_on(async {
-        let app = App::open(settings, opening).await?;
+        let app = App::open(settings, opening)?;
         let answer = work(&app).await;
         app.close().await;
         answer
@@ -154,14 +146,19 @@ fn all_cores() -> Result<Runtime, Failure> {
 
 fn started(runtime: std::io::Result<Runtime>) -> Result<Runtime, Failure> {
     runtime.map_err(|error| {
-        Failure::out_of_reach(format!("cannot start threads: {error}"), "see the limits of this user and machine")
+        Failure::out_of_reach(
+            format!("cannot start threads: {error}"),
+            "see the limits of this user and machine",
+        )
     })
 }
 
 fn log_to_stderr(settings: &Settings, default: &str, out: Output) -> Result<(), Failure> {
     let wanted = settings.log.value.as_deref().unwrap_or(default);
     let filter = tracing_subscriber::EnvFilter::builder().parse(wanted).map_err(|_| {
-        settings.log.bad("this is no log level", "write error, warn, info, debug, trace or off, or a tracing filter")
+        settings
+            .log
+            .bad("this is no log level", "write error, warn, info, debug, trace or off, or a tracing filter")
     })?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -204,7 +201,7 @@ fn used_wrongly(error: &clap::Error) -> Failure {
     let help: Vec<_> = blocks
         .map(|block| block.trim_start_matches("tip: "))
         .map(|block| block.split_whitespace().collect::<Vec<_>>().join(" "))
-        .filter(|block| !block.is_empty())
+        .filter(|block| !block.is_empty() && !block.starts_with("For more information"))
         .collect();
     Failure::usage(hide_tokens(&message), hide_tokens(&help.join("\n")))
 }

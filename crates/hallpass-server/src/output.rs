@@ -36,7 +36,11 @@ impl Output {
     }
 
     /// The answer, in the form that was asked for.
-    pub(crate) fn answer(self, json: impl FnOnce() -> Value, text: impl FnOnce() -> String) -> Result<(), Failure> {
+    pub(crate) fn answer(
+        self,
+        json: impl FnOnce() -> Value,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
         let text = if self.json { pretty(&json()) } else { text() };
         let mut stdout = io::stdout().lock();
         match writeln!(stdout, "{}", text.trim_end_matches('\n')).and_then(|()| stdout.flush()) {

@@ -51,8 +51,10 @@ fn age(text: &str, now: Timestamp) -> Result<Duration, Failure> {
     if text.trim() == "0" {
         return Ok(Duration::ZERO);
     }
-    let refuse = |message: &str| Failure::usage("--older-than cannot be used", format!("--older-than {message}"));
-    let end = Expiry::parse(text).and_then(|life| life.at(now)).map_err(|invalid| refuse(invalid.message()))?;
+    let refuse =
+        |message: &str| Failure::usage("--older-than cannot be used", format!("--older-than {message}"));
+    let end =
+        Expiry::parse(text).and_then(|life| life.at(now)).map_err(|invalid| refuse(invalid.message()))?;
     end.map(|end| end.since(now)).ok_or_else(|| refuse("wants a duration such as '30 days', or 0"))
 }
 

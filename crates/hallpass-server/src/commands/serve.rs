@@ -12,39 +12,51 @@ use tokio::{
 
 use super::Answer;
 use crate::{
-    app::{App, Opening},
-    config::{ServeFlags, Settings},
+    app::{App, Opening, flags_to_repeat},
+    config::{CommonFlags, Flags, LifeFlags, ListenFlag, PrefixFlag, Settings},
     failure::Failure,
     output::Output,
 };
 
 /// Runs the server
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "Examples:
   hallpass serve
   hallpass serve --listen 127.0.0.1:8080 --database sqlite:/var/lib/hallpass/hallpass.db
   HALLPASS_TOKEN_LIFE_MAX='90 days' hallpass serve
 
-The database is made and brought up to date at the start. SIGTERM and Ctrl-C answer what was asked, then stop.")]
+The database is made and brought up to date at the start.
+SIGTERM and Ctrl-C have it answer what was asked, and stop.")]
 pub(crate) struct Args {
+    #[command(flatten, next_help_heading = "Settings")]
+    listen: ListenFlag,
     #[command(flatten)]
-    pub(crate) flags: ServeFlags,
+    prefix: PrefixFlag,
+    #[command(flatten)]
+    life: LifeFlags,
+}
+
+impl Args {
+    pub(crate) fn flags(&self, common: CommonFlags) -> Flags {
+        let Self { listen, prefix, life } = self.clone();
+        Flags { common, listen, prefix, life }
+    }
 }
 
 pub(crate) async fn run(settings: &Settings, out: Output) -> Result<Answer, Failure> {
     // The port first: who starts it twice by mistake should not touch the database.
     let listener = listen(settings).await?;
-    let app = App::open(settings, Opening::Server).await?;
+    let app = App::open(settings, Opening::Server)?;
     if app.has_no_accounts().await? {
         out.remark(&format!(
             "There are no accounts yet. This makes one, from another terminal:\n\n  hallpass{} user add you@example.com --admin\n",
-            app.flags_to_repeat()
+            flags_to_repeat(settings)
         ));
     }
     let stop = stop_signal()?;
     let address = listener.local_addr().map_err(|error| cannot_listen(settings, &error))?;
     let url = format!("http://{address}");
-    tracing::info!(database = app.location(), "started");
+    tracing::info!(database = settings.database.value, "started");
     if !address.ip().is_loopback() {
         tracing::warn!(%address, "this address is not loopback and carries tokens: keep a TLS proxy in front of it");
     }

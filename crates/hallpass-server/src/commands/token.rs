@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use hallpass::{
     Invalid, IssueError, NewToken, Reason, Timestamp, TokenId, TokenRecord,
-    account::{Account, AccountStore as _},
+    account::Account,
     store::{ListQuery, Page},
 };
 use serde_json::{Value, json};
@@ -18,6 +18,7 @@ use super::{
 use crate::{
     app::App,
     ask,
+    config::{CommonFlags, Flags, LifeFlags, PrefixFlag},
     failure::Failure,
     output::{self, Output, table},
 };
@@ -31,7 +32,7 @@ pub(crate) enum Verb {
     /// Makes a token and prints it alone on stdout, this once; the rest goes to stderr
     #[command(after_help = "Examples:
   hallpass token create --user ada@example.com --name laptop --scope '*'
-  TOKEN=$(hallpass token create --user ada@example.com --name ci --scope deploy --expires-in '7 days')
+  hallpass token create --user ada@example.com --name ci --scope deploy --expires-in '7 days'
 
 '*' is all of the owner's own rights; quote it, or the shell replaces it by file names.")]
     Create(CreateArgs),
@@ -60,8 +61,10 @@ pub(crate) enum Verb {
   hallpass token verify < token.txt
   pass show hallpass/token | hallpass token verify --json
 
-The token is read from stdin and never from the command line, which other users of the machine can see.")]
+It is read from stdin, never from the command line, which other users of the machine can see.")]
     Verify {
+        #[command(flatten, next_help_heading = "Settings")]
+        prefix: PrefixFlag,
         /// A token does not belong here; taken so that it is not repeated in an error.
         #[arg(hide = true, allow_hyphen_values = true, trailing_var_arg = true)]
         given: Vec<String>,
@@ -85,6 +88,10 @@ pub(crate) struct CreateArgs {
     /// Something to keep with it; say it again for more
     #[arg(long, value_name = "KEY=VALUE")]
     meta: Vec<String>,
+    #[command(flatten, next_help_heading = "Settings")]
+    prefix: PrefixFlag,
+    #[command(flatten)]
+    life: LifeFlags,
 }
 
 #[derive(clap::Args, Debug)]
@@ -103,6 +110,19 @@ pub(crate) struct RevokeArgs {
     yes: bool,
 }
 
+impl Verb {
+    pub(crate) fn flags(&self, common: CommonFlags) -> Flags {
+        let flags = Flags { common, ..Flags::default() };
+        match self {
+            Self::Create(CreateArgs { prefix, life, .. }) => {
+                Flags { prefix: prefix.clone(), life: life.clone(), ..flags }
+            }
+            Self::Verify { prefix, .. } => Flags { prefix: prefix.clone(), ..flags },
+            Self::List { .. } | Self::Revoke(_) => flags,
+        }
+    }
+}
+
 pub(crate) async fn run(verb: Verb, app: &App, out: Output) -> Result<Answer, Failure> {
     match verb {
         Verb::Create(args) => create(app, out, args).await,
@@ -111,7 +131,7 @@ pub(crate) async fn run(verb: Verb, app: &App, out: Output) -> Result<Answer, Fa
         Verb::Revoke(RevokeArgs { user, yes, .. }) => {
             revoke_all(app, out, &user.unwrap_or_default(), yes).await
         }
-        Verb::Verify { given } if !given.is_empty() => Err(Failure::usage(
+        Verb::Verify { given, .. } if !given.is_empty() => Err(Failure::usage(
             "a token is read from stdin, never from the command line",
             "if that was a token, other users of this machine may have seen it, and your shell may remember it: \
              revoke it",
@@ -177,7 +197,10 @@ async fn revoke(app: &App, out: Output, id: &str) -> Result<Answer, Failure> {
         )
     })?;
     let unknown = || {
-        Failure::no(format!("there is no token {id}"), "`hallpass token list --user EMAIL --ended` shows the ids")
+        Failure::no(
+            format!("there is no token {id}"),
+            "`hallpass token list --user EMAIL --ended` shows the ids",
+        )
     };
     let owner = app.tokens.owner_of(id).await?.ok_or_else(unknown)?;
     let Some(account) = app.account_store.find(&owner).await? else {
@@ -219,7 +242,10 @@ fn read_meta(pairs: &[String]) -> Result<Vec<(String, String)>, Failure> {
     let mut meta = Vec::new();
     for pair in pairs {
         let (key, value) = pair.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or_else(|| {
-            Failure::usage(format!("--meta {pair:?} has no key"), "write --meta KEY=VALUE, such as --meta host=ci-7")
+            Failure::usage(
+                format!("--meta {pair:?} has no key"),
+                "write --meta KEY=VALUE, such as --meta host=ci-7",
+            )
         })?;
         if !seen.insert(key) {
             let message = format!("--meta {key} is given twice");

@@ -1,6 +1,9 @@
 //! `hallpass user`: makes and manages accounts.
 
-use hallpass::{EmailAddress, Scopes, Timestamp, account::{Account, CreateError}};
+use hallpass::{
+    EmailAddress, Scopes, Timestamp,
+    account::{Account, CreateError},
+};
 use serde_json::{Value, json};
 
 use super::Answer;
@@ -115,10 +118,11 @@ async fn add(
     let password = ask::new_password(&app.passwords, password_stdin)?;
     let grants = if admin { Scopes::parse([ADMIN]) } else { Ok(Scopes::none()) };
     let grants = grants.map_err(|invalid| Failure::invalid("--admin", &invalid))?;
-    let account = app.accounts.create(email.clone(), &password, grants).await.map_err(|error| match error {
-        CreateError::Conflict => taken(&email),
-        CreateError::Unavailable(unavailable) => unavailable.into(),
-    })?;
+    let account =
+        app.accounts.create(email.clone(), &password, grants).await.map_err(|error| match error {
+            CreateError::Conflict => taken(&email),
+            CreateError::Unavailable(unavailable) => unavailable.into(),
+        })?;
     out.answer(
         || json!({ "user": as_json(&account) }),
         || format!("added {email}{}", if admin { " as an admin" } else { "" }),

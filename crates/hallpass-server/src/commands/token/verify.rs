@@ -2,12 +2,7 @@
 //!
 //! Over HTTP the holder of a token never hears why it was refused. Here they sit at the database.
 
-use hallpass::{
-    Error, PlainToken, Reason, Timestamp, Verified,
-    account::Account,
-    bearer,
-    store::Found,
-};
+use hallpass::{Error, PlainToken, Reason, Timestamp, Verified, account::Account, bearer, store::Found};
 use serde_json::json;
 
 use super::{as_json, expires, owner_as_json};
@@ -69,7 +64,10 @@ pub(super) async fn run(app: &App, out: Output) -> Result<Answer, Failure> {
 
 async fn judge(app: &App, text: &str) -> Result<Result<Verified<Account>, Refusal>, Failure> {
     if text.is_empty() {
-        return Err(Failure::usage("there is no token on stdin", "pipe it in: `hallpass token verify < token.txt`"));
+        return Err(Failure::usage(
+            "there is no token on stdin",
+            "pipe it in: `hallpass token verify < token.txt`",
+        ));
     }
     let header = format!("Bearer {text}");
     let token = match bearer::credentials([header.as_bytes()]).and_then(PlainToken::parse) {
@@ -88,7 +86,7 @@ fn not_a_token(text: &str, reason: &Reason) -> Refusal {
     let explanation = if text.contains(char::is_whitespace) {
         "has blanks or lines in it, and a token is one word. Give the token alone, without `Bearer`"
     } else if one_word && LENGTHS.contains(&text.len()) {
-        "has the shape of a token, but its checksum is wrong: a character was changed, or two were swapped"
+        "has the shape of a token, but its checksum is wrong: a character was changed, lost or added"
     } else if one_word {
         "has the wrong length for a token. Copy all of it"
     } else {
