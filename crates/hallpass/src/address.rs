@@ -34,8 +34,9 @@ impl EmailAddress {
     /// Anything else.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let invalid = || Invalid::new("email", "must be an address like name@example.com, without blanks");
+        let too_long = || Invalid::new("email", "must be at most 160 characters");
         if text.chars().count() > LONGEST {
-            return Err(Invalid::new("email", "must be at most 160 characters"));
+            return Err(too_long());
         }
         let (local, domain) = text.rsplit_once('@').ok_or_else(invalid)?;
         let local = canonical_local(local);
@@ -46,7 +47,12 @@ impl EmailAddress {
         if domain.is_empty() {
             return Err(invalid());
         }
-        Ok(Self(format!("{local}@{domain}").into()))
+        let canonical = format!("{local}@{domain}");
+        // Turning a domain to ASCII can make it longer.
+        if canonical.chars().count() > LONGEST {
+            return Err(too_long());
+        }
+        Ok(Self(canonical.into()))
     }
 
     /// The canonical form as a store read it.
@@ -162,6 +168,9 @@ mod tests {
         let at = |n: usize| format!("{}@x.example", "a".repeat(n - 10));
         assert!(form(&at(160)).is_some());
         assert!(form(&at(161)).is_none());
+        let grows = format!("{}@b\u{fc}cher.example", "a".repeat(144));
+        assert_eq!(grows.chars().count(), 159);
+        assert!(form(&grows).is_none(), "too long in its canonical form");
     }
 
     proptest! {

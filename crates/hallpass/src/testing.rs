@@ -130,11 +130,9 @@ impl Users {
         self.change(user, |row| row.active = active);
     }
 
-    /// Moves the user to another address; answers with them.
-    #[must_use]
-    pub fn set_email(&self, user: &User, email: &str) -> User {
+    /// Moves the user to another address.
+    pub fn set_email(&self, user: &User, email: &str) {
         self.change(user, |row| email.clone_into(&mut row.user.email));
-        User { id: user.id.clone(), email: email.to_owned() }
     }
 
     /// Grants privileged scopes, and takes back those not named.
