@@ -36,6 +36,7 @@ mod error;
 pub mod event;
 mod expiry;
 mod guard;
+pub mod migration;
 pub mod password;
 mod prune;
 mod purpose;

@@ -1,0 +1,319 @@
+//! Writing: one thread, one connection, many writes in one transaction.
+//!
+//! Making a write durable means waiting for the disk, and the disk takes as long for a hundred writes as for one. So
+//! the thread takes all that wait, runs each inside a savepoint of one transaction, and answers none of them before
+//! the COMMIT came back. A write that fails by its own fault is undone alone; when the file or the disk fails, all of
+//! the batch fail and the file is opened anew.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use hallpass::Unavailable;
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use crate::{
+    connection::open_writer,
+    error::{Failed, OpenError, is_busy, is_own_fault, what_fails},
+};
+
+/// Writes in one transaction at most. More would gain little, and whoever comes next waits for all of them.
+const BATCH_MOST: usize = 256;
+/// Writes that may wait. A disk that takes 50 ms for a batch still gets through them in less than half a second; what
+/// comes on top is told at once.
+const QUEUE_MOST: usize = 2048;
+
+/// A handle on the thread. Dropping it ends the thread after what is queued.
+pub(crate) struct Writer {
+    /// `None` only while being dropped.
+    queue: Option<Sender<Box<dyn Job>>>,
+    thread: Option<JoinHandle<()>>,
+    patience: Duration,
+    counts: Arc<Counts>,
+}
+
+/// What was written so far.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) writes: AtomicU64,
+    pub(crate) commits: AtomicU64,
+}
+
+impl Writer {
+    pub(crate) fn start(connection: Connection, path: &Path, patience: Duration) -> io::Result<Self> {
+        let (queue, jobs) = bounded(QUEUE_MOST);
+        let counts = Arc::new(Counts::default());
+        let desk = Desk {
+            jobs,
+            waiting: Vec::new(),
+            connection: Some(connection),
+            path: path.to_owned(),
+            counts: Arc::clone(&counts),
+        };
+        let thread = thread::Builder::new().name("hallpass-sqlite".into()).spawn(move || desk.run())?;
+        Ok(Self { queue: Some(queue), thread: Some(thread), patience, counts })
+    }
+
+    pub(crate) fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Runs `work` in a transaction and answers when it is durable. If the caller goes away, it is run all the same.
+    pub(crate) async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Unavailable> {
+        self.queue(work, false).await.map_err(|failed| match failed {
+            Failed::Taken => Unavailable::new("a key is taken that nothing new was to have"),
+            Failed::Unavailable(unavailable) => unavailable,
+        })
+    }
+
+    /// The same for what makes something new. If the caller goes away before its turn, it is not run: nobody would know of
+    /// what was made.
+    pub(crate) async fn write_new<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Failed> {
+        self.queue(work, true).await
+    }
+
+    async fn queue<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        needs_caller: bool,
+    ) -> Result<T, Failed> {
+        let ended = || Unavailable::new("the database's writer has ended");
+        let (reply, answer) = oneshot::channel();
+        let deadline = Instant::now() + self.patience;
+        let task = Task { work: Some(work), outcome: None, reply, deadline, needs_caller };
+        let queue = self.queue.as_ref().ok_or_else(ended)?;
+        queue.try_send(Box::new(task)).map_err(|refused| match refused {
+            TrySendError::Full(_) => Unavailable::new("too many writes wait for the database"),
+            TrySendError::Disconnected(_) => ended(),
+        })?;
+        answer.await.unwrap_or_else(|_| Err(ended().into()))
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        drop(self.queue.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the database's writer panicked");
+        }
+    }
+}
+
+/// One write, and who waits for it.
+trait Job: Send {
+    /// Until when the caller is willing to wait for its turn.
+    fn deadline(&self) -> Instant;
+    fn is_wanted(&self) -> bool;
+    /// Runs it and keeps the outcome. `Err` if it failed, whoever's fault it was.
+    fn run(&mut self, connection: &Connection) -> rusqlite::Result<()>;
+    /// Replaces the outcome.
+    fn fail(&mut self, failed: Failed);
+    /// Tells the outcome, or that there is none.
+    fn answer(self: Box<Self>);
+}
+
+struct Task<W, T> {
+    work: Option<W>,
+    outcome: Option<Result<T, Failed>>,
+    reply: oneshot::Sender<Result<T, Failed>>,
+    deadline: Instant,
+    needs_caller: bool,
+}
+
+impl<W, T> Job for Task<W, T>
+where
+    W: FnOnce(&Connection) -> rusqlite::Result<T> + Send,
+    T: Send,
+{
+    fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    fn is_wanted(&self) -> bool {
+        !self.needs_caller || !self.reply.is_closed()
+    }
+
+    fn run(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        let Some(work) = self.work.take() else { return Ok(()) };
+        self.outcome = Some(Ok(work(connection)?));
+        Ok(())
+    }
+
+    fn fail(&mut self, failed: Failed) {
+        self.outcome = Some(Err(failed));
+    }
+
+    fn answer(self: Box<Self>) {
+        let outcome = self.outcome.unwrap_or_else(|| Err(Unavailable::new("the write was not run").into()));
+        // A caller that went away does not want to know.
+        let _ = self.reply.send(outcome);
+    }
+}
+
+/// What the thread works with.
+struct Desk {
+    jobs: Receiver<Box<dyn Job>>,
+    /// Taken from the queue, not answered yet.
+    waiting: Vec<Box<dyn Job>>,
+    /// `None` after an error that may be the connection's.
+    connection: Option<Connection>,
+    path: PathBuf,
+    counts: Arc<Counts>,
+}
+
+impl Desk {
+    fn run(mut self) {
+        loop {
+            if self.waiting.is_empty() {
+                match self.jobs.recv() {
+                    Ok(job) => self.waiting.push(job),
+                    Err(_) => break,
+                }
+            }
+            self.fill();
+            self.batch();
+        }
+        // Closing the last connection to the file copies the log into it and removes the log. Readers are closed by now.
+        if let Some(Err((_, error))) = self.connection.take().map(Connection::close) {
+            tracing::warn!(%error, "the database was not closed cleanly");
+        }
+    }
+
+    /// Takes what else is queued.
+    fn fill(&mut self) {
+        let room = BATCH_MOST.saturating_sub(self.waiting.len());
+        self.waiting.extend(self.jobs.try_iter().take(room));
+    }
+
+    /// Runs and answers what waits, unless another process is writing: then whoever may wait longer stays.
+    fn batch(&mut self) {
+        self.dismiss();
+        let Some(patience) = self.waiting.iter().map(|job| job.deadline()).min() else { return };
+        let patience = patience.saturating_duration_since(Instant::now());
+
+        let failed = match self.begin(patience) {
+            Ok(true) => {
+                // While others wrote, more may have come.
+                self.fill();
+                self.run_all().and_then(|()| self.commit()).err().map(Failure::from)
+            }
+            Ok(false) => return,
+            Err(failure) => Some(failure),
+        };
+        match failed {
+            None => {
+                let writes = u64::try_from(self.waiting.len()).unwrap_or(u64::MAX);
+                self.counts.writes.fetch_add(writes, Ordering::Relaxed);
+                self.counts.commits.fetch_add(1, Ordering::Relaxed);
+            }
+            Some(failure) => {
+                // Whether the disk has it or not, nobody here knows: the file is opened anew and shows it.
+                self.connection = None;
+                for job in &mut self.waiting {
+                    job.fail(failure.tell().into());
+                }
+            }
+        }
+        for job in self.waiting.drain(..) {
+            job.answer();
+        }
+    }
+
+    /// Answers those who waited long enough and drops those who went away.
+    fn dismiss(&mut self) {
+        let now = Instant::now();
+        self.waiting.retain(|job| job.is_wanted());
+        for mut job in self.waiting.extract_if(.., |job| job.deadline() <= now) {
+            job.fail(Unavailable::new("the database is busy").into());
+            job.answer();
+        }
+    }
+
+    /// Begins a transaction; `false` if another process is writing and did not stop in time.
+    fn begin(&mut self, patience: Duration) -> Result<bool, Failure> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => open_writer(&self.path, patience)?,
+        };
+        let connection = self.connection.insert(connection);
+        // SQLite counts in whole milliseconds, and zero would be a look without a wait.
+        let begun = connection
+            .busy_timeout(patience.max(Duration::from_millis(1)))
+            .and_then(|()| execute(connection, "BEGIN IMMEDIATE"));
+        match begun {
+            Ok(()) => Ok(true),
+            Err(error) if is_busy(&error) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Runs each in a savepoint. `Err` if the fault is not one write's own.
+    fn run_all(&mut self) -> rusqlite::Result<()> {
+        let Some(connection) = &self.connection else { return Err(rusqlite::Error::InvalidQuery) };
+        for job in &mut self.waiting {
+            execute(connection, "SAVEPOINT one")?;
+            if let Err(error) = job.run(connection) {
+                // SQLite ends the whole transaction on some errors; then there is no savepoint to go back to.
+                if !is_own_fault(&error) || connection.is_autocommit() {
+                    return Err(error);
+                }
+                execute(connection, "ROLLBACK TO one")?;
+                job.fail(error.into());
+            }
+            execute(connection, "RELEASE one")?;
+        }
+        Ok(())
+    }
+
+    fn commit(&self) -> rusqlite::Result<()> {
+        match &self.connection {
+            Some(connection) => execute(connection, "COMMIT"),
+            None => Err(rusqlite::Error::InvalidQuery),
+        }
+    }
+}
+
+fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(sql)?.execute([]).map(drop)
+}
+
+/// Why a whole batch failed, to be told to each who waits.
+struct Failure {
+    what: &'static str,
+    cause: String,
+}
+
+impl Failure {
+    fn tell(&self) -> Unavailable {
+        Unavailable::because(self.what, self.cause.clone())
+    }
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        Self { what: what_fails(&error), cause: error.to_string() }
+    }
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        Self { what: "the database cannot be opened", cause: error.to_string() }
+    }
+}
