@@ -55,6 +55,7 @@ const EPOCH: &str = "SELECT epoch FROM hallpass_owners WHERE user_id = ?1";
 
 const FIND: &str = concat!(select_found!(), "WHERE t.hash = ?1");
 const FIND_BY_ID: &str = concat!(select_found!(), "WHERE t.id = ?1 AND t.user_id = ?2");
+const OWNER_OF: &str = "SELECT user_id FROM hallpass_tokens WHERE id = ?1";
 
 /// The conditions are judged in the statement that inserts. `?15` is the cap; counting stops there.
 const INSERT: &str = "
@@ -154,6 +155,14 @@ impl TokenStore for SqliteStore {
             let mut statement = connection.prepare_cached(FIND_BY_ID)?;
             statement.query_row(params![id.as_bytes(), user.as_str()], found).optional()
         })
+    }
+
+    async fn owner_of(&self, id: TokenId) -> Result<Option<UserId>, Unavailable> {
+        let owner: Option<String> = self.inner.readers.read(|connection| {
+            let mut statement = connection.prepare_cached(OWNER_OF)?;
+            statement.query_row(params![id.as_bytes()], |row| row.get(0)).optional()
+        })?;
+        Ok(owner.and_then(|owner| UserId::new(owner).ok()))
     }
 
     async fn take(&self, hash: &HashedToken, purpose: &str, now: Timestamp) -> Result<bool, Unavailable> {
