@@ -202,3 +202,41 @@ fn not_opened(error: OpenError) -> Failure {
     };
     Failure::out_of_reach(message, help)
 }
+
+#[cfg(test)]
+mod tests {
+    use hallpass::migration::Mismatch;
+
+    use super::*;
+
+    #[test]
+    fn a_database_that_is_not_opened_is_named_with_what_to_do() {
+        let path = || PathBuf::from("/data/hallpass.db");
+        let mismatch = Mismatch::Newer { found: 9, known: 1 };
+        for (error, help) in [
+            (OpenError::Missing { path: path() }, "hallpass user add"),
+            (OpenError::NoFolder { path: path() }, "mkdir -p '/data'"),
+            (OpenError::NotAFile { path: path() }, "--database sqlite:PATH"),
+            (OpenError::NotADatabase { path: path() }, "restore it from a backup"),
+            (OpenError::ReadOnly { path: path() }, "the right to write"),
+            (OpenError::Busy { path: path() }, "try again"),
+            (OpenError::Behind { path: path() }, "hallpass migrate"),
+            (OpenError::Schema { path: path(), mismatch }, "hallpass --version"),
+            (OpenError::Other { path: path(), source: "a reason".into() }, "hallpass doctor"),
+        ] {
+            let failure = not_opened(error);
+            assert_eq!(failure.status, crate::failure::Status::OutOfReach);
+            assert!(failure.message.contains("/data"), "{failure:?}");
+            assert!(failure.help.contains(help), "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn a_database_url_is_never_repeated() {
+        for url in ["postgres://ada:hunter2@db/x", "hunter2", "sqlite:?hunter2", "hunter 2://", ""] {
+            let setting = Setting { value: url.to_owned(), origin: Origin::Default };
+            let failure = sqlite_path(&setting).unwrap_err();
+            assert!(!format!("{failure:?}").contains("hunter"), "{failure:?}");
+        }
+    }
+}

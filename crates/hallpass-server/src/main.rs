@@ -56,12 +56,20 @@ struct Cli {
 #[derive(clap::Subcommand, Debug)]
 enum Verb {
     Serve(serve::Args),
-    #[command(subcommand_required = true, arg_required_else_help = true)]
+    #[command(
+        subcommand_required = true,
+        arg_required_else_help = true,
+        after_help = "Example:\n  hallpass user add ada@example.com --admin"
+    )]
     User {
         #[command(subcommand)]
         verb: user::Verb,
     },
-    #[command(subcommand_required = true, arg_required_else_help = true)]
+    #[command(
+        subcommand_required = true,
+        arg_required_else_help = true,
+        after_help = "Example:\n  hallpass token create --user ada@example.com --name laptop --scope '*'"
+    )]
     Token {
         #[command(subcommand)]
         verb: token::Verb,
@@ -198,11 +206,14 @@ fn used_wrongly(error: &clap::Error) -> Failure {
     let text = error.render().to_string();
     let mut blocks = text.trim().split("\n\n").map(str::trim);
     let message = blocks.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-    let help: Vec<_> = blocks
+    let mut help: Vec<_> = blocks
         .map(|block| block.trim_start_matches("tip: "))
         .map(|block| block.split_whitespace().collect::<Vec<_>>().join(" "))
         .filter(|block| !block.is_empty() && !block.starts_with("For more information"))
         .collect();
+    if help.is_empty() {
+        help.push("--help shows what can be given".to_owned());
+    }
     Failure::usage(hide_tokens(&message), hide_tokens(&help.join("\n")))
 }
 

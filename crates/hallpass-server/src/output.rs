@@ -35,13 +35,13 @@ impl Output {
         self.json
     }
 
-    /// The answer, in the form that was asked for.
+    /// The answer, in the form that was asked for. JSON is one line, so that whoever reads lines has all of it.
     pub(crate) fn answer(
         self,
         json: impl FnOnce() -> Value,
         text: impl FnOnce() -> String,
     ) -> Result<(), Failure> {
-        let text = if self.json { pretty(&json()) } else { text() };
+        let text = if self.json { json().to_string() } else { text() };
         let mut stdout = io::stdout().lock();
         match writeln!(stdout, "{}", text.trim_end_matches('\n')).and_then(|()| stdout.flush()) {
             // Whoever closed the pipe has read what they wanted.
@@ -65,7 +65,7 @@ impl Output {
     pub(crate) fn failure(self, failure: &Failure) {
         let Failure { message, help, .. } = failure;
         if self.json {
-            say(&pretty(&json!({ "error": { "message": message, "help": help } })));
+            say(&json!({ "error": { "message": message, "help": help } }).to_string());
         } else {
             let colours = colours_on(&io::stderr());
             say(&format!(
@@ -143,10 +143,6 @@ fn paint(paint: Paint, word: &str, colours: bool) -> String {
         Paint::Faint => "2",
     };
     format!("\u{1b}[{code}m{word}\u{1b}[0m")
-}
-
-fn pretty(value: &Value) -> String {
-    serde_json::to_string_pretty(value).unwrap_or_default()
 }
 
 /// A line on stderr. Where stderr is closed there is nobody to tell.

@@ -56,7 +56,7 @@ pub(crate) async fn run(settings: &Settings, out: Output) -> Result<Answer, Fail
     let stop = stop_signal()?;
     let address = listener.local_addr().map_err(|error| cannot_listen(settings, &error))?;
     let url = format!("http://{address}");
-    tracing::info!(database = settings.database.value, "started");
+    tracing::info!(%address, database = settings.database.value, "started");
     if !address.ip().is_loopback() {
         tracing::warn!(%address, "this address is not loopback and carries tokens: keep a TLS proxy in front of it");
     }

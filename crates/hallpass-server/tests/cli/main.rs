@@ -1,5 +1,7 @@
 //! The command line from outside: the binary is run, in an empty environment and a folder of its own.
 
+#![cfg(unix)]
+
 mod folder;
 mod server;
 

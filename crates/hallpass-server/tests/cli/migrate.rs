@@ -1,3 +1,5 @@
+use std::process::Stdio;
+
 use serde_json::json;
 
 use crate::folder::Folder;
@@ -25,7 +27,8 @@ fn migrate_print_writes_sql_and_touches_no_database() {
 #[test]
 fn many_at_once_leave_one_whole_schema() {
     let folder = Folder::new();
-    let children: Vec<_> = (0..8).map(|_| folder.command(&["migrate"]).spawn().unwrap()).collect();
+    let children: Vec<_> =
+        (0..8).map(|_| folder.command(&["migrate"]).stdout(Stdio::null()).spawn().unwrap()).collect();
     for mut child in children {
         assert!(child.wait().unwrap().success());
     }

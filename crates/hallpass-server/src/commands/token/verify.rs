@@ -99,7 +99,7 @@ async fn explain(app: &App, token: &PlainToken, reason: &Reason) -> Result<Refus
     let now = app.clock.now();
     let found = app.tokens.find(&token.hash()).await?;
     let (explanation, at) = match (reason, &found) {
-        (Reason::WrongPurpose, None) => {
+        (Reason::WrongPurpose, _) if token.prefix() != app.guard.purpose().text_prefix() => {
             let (has, wants) = (token.prefix(), app.guard.purpose().text_prefix());
             (format!("begins with `{has}_`, and API tokens of this service begin with `{wants}_`"), None)
         }
