@@ -55,7 +55,7 @@ impl App {
             Opening::NewDatabase => Options::command_line(),
             Opening::CommandLine => Options::command_line().migrate(false),
         };
-        let store = SqliteStore::open(path, options).map_err(not_opened)?;
+        let store = SqliteStore::open(path, options).map_err(|error| not_opened(&error))?;
         let store = Arc::new(store);
 
         let (audit, trail) = AuditObserver::start(store.clone());
@@ -97,7 +97,8 @@ impl App {
 
 /// Brings the database's schema up to date, makes it if there is none, and says what was run.
 pub(crate) fn migrate(settings: &Settings) -> Result<Vec<String>, Failure> {
-    let ran = hallpass_sqlite::migrate(sqlite_path(&settings.database)?).map_err(not_opened)?;
+    let ran =
+        hallpass_sqlite::migrate(sqlite_path(&settings.database)?).map_err(|error| not_opened(&error))?;
     Ok(ran.iter().map(ToString::to_string).collect())
 }
 
@@ -109,7 +110,7 @@ pub(crate) fn migrations(settings: &Settings) -> Result<&'static [Migration], Fa
 
 /// Looks at the database closely and changes nothing.
 pub(crate) fn check_up(settings: &Settings) -> Result<CheckUp, Failure> {
-    hallpass_sqlite::check_up(sqlite_path(&settings.database)?).map_err(not_opened)
+    hallpass_sqlite::check_up(sqlite_path(&settings.database)?).map_err(|error| not_opened(&error))
 }
 
 /// The flags, with a blank before each, that make another verb find the same database.
@@ -161,9 +162,9 @@ fn sqlite_path(database: &Setting<String>) -> Result<PathBuf, Failure> {
     Ok(PathBuf::from(path))
 }
 
-fn not_opened(error: OpenError) -> Failure {
+fn not_opened(error: &OpenError) -> Failure {
     const ELSEWHERE: &str = "or name another with --database sqlite:PATH";
-    let (message, help) = match &error {
+    let (message, help) = match error {
         OpenError::Missing { path } => (
             format!("there is no database at {}", path.display()),
             format!("`hallpass serve` and `hallpass user add` make it; {ELSEWHERE}"),
@@ -198,7 +199,7 @@ fn not_opened(error: OpenError) -> Failure {
             format!("{} cannot be used: {mismatch}", path.display()),
             "see `hallpass --version`, and your backups".to_owned(),
         ),
-        _ => (with_causes(&error), "see `hallpass doctor`, then try again".to_owned()),
+        _ => (with_causes(error), "see `hallpass doctor`, then try again".to_owned()),
     };
     Failure::out_of_reach(message, help)
 }
@@ -224,7 +225,7 @@ mod tests {
             (OpenError::Schema { path: path(), mismatch }, "hallpass --version"),
             (OpenError::Other { path: path(), source: "a reason".into() }, "hallpass doctor"),
         ] {
-            let failure = not_opened(error);
+            let failure = not_opened(&error);
             assert_eq!(failure.status, crate::failure::Status::OutOfReach);
             assert!(failure.message.contains("/data"), "{failure:?}");
             assert!(failure.help.contains(help), "{failure:?}");

@@ -83,6 +83,7 @@ pub(crate) struct PrefixFlag {
     token_prefix: Option<String>,
 }
 
+#[expect(clippy::struct_field_names, reason = "the names of the flags")]
 #[derive(clap::Args, Clone, Debug, Default)]
 pub(crate) struct LifeFlags {
     #[arg(
@@ -404,12 +405,11 @@ fn read_file(path: String, text: String) -> Result<File, BadSetting> {
             let line = error.span().map_or(1, |span| line_at(&text, span));
             let unknown =
                 error.message().strip_prefix("unknown field `").and_then(|rest| rest.split_once('`'));
-            let (message, help) = match unknown {
-                Some((key, _)) => (format!("unknown key `{key}`"), known_keys()),
-                None => {
-                    let message = error.message().split(", expected").next().unwrap_or_default();
-                    (mask_texts(message), "write `key = \"value\"`, one to a line".to_owned())
-                }
+            let (message, help) = if let Some((key, _)) = unknown {
+                (format!("unknown key `{key}`"), known_keys())
+            } else {
+                let message = error.message().split(", expected").next().unwrap_or_default();
+                (mask_texts(message), "write `key = \"value\"`, one to a line".to_owned())
             };
             Err(BadSetting { message: format!("{path}, line {line}: {message}"), help })
         }

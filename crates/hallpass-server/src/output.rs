@@ -70,16 +70,11 @@ impl Output {
             let colours = colours_on(&io::stderr());
             say(&format!(
                 "{} {message}\n  {} {}",
-                paint(Paint::Bad, "error:", colours),
-                paint(Paint::Faint, "help:", colours),
+                paint_if(Paint::Bad, "error:", colours),
+                paint_if(Paint::Faint, "help:", colours),
                 help.replace('\n', "\n        ")
             ));
         }
-    }
-
-    /// Colours a word of the answer, where colours are wanted.
-    pub(crate) fn paint(self, paint: Paint, word: &str) -> String {
-        self::paint(paint, word, colours_on(&io::stdout()))
     }
 
     /// Whether progress may be drawn.
@@ -126,13 +121,18 @@ fn span(seconds: u64) -> String {
     format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }
 
+/// Colours a word of the answer, where colours are wanted.
+pub(crate) fn painted(paint: Paint, word: &str) -> String {
+    paint_if(paint, word, colours_on(&io::stdout()))
+}
+
 pub(crate) fn colours_on(stream: &impl IsTerminal) -> bool {
     // https://no-color.org: set to anything but nothing.
     let unwanted = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     stream.is_terminal() && !unwanted && env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-fn paint(paint: Paint, word: &str, colours: bool) -> String {
+fn paint_if(paint: Paint, word: &str, colours: bool) -> String {
     if !colours {
         return word.to_owned();
     }

@@ -10,7 +10,7 @@ use crate::{
     app::{self, CheckUp, flags_to_repeat},
     config::{BadSetting, Settings},
     failure::{Failure, Status, with_causes},
-    output::{Output, Paint, when},
+    output::{Output, Paint, painted, when},
 };
 
 /// 2026-01-01T00:00:00Z. This program is younger, so a clock that says less is wrong.
@@ -58,7 +58,7 @@ pub(crate) fn run(_: &Args, settings: Result<Settings, BadSetting>, out: Output)
             let checks: Vec<_> = checks.iter().map(Check::as_json).collect();
             json!({ "state": state.unwrap_or(State::Ok).as_str(), "checks": checks })
         },
-        || checks.iter().map(|check| check.as_text(out)).collect(),
+        || checks.iter().map(Check::as_text).collect(),
     )?;
     Ok(match status {
         Some(Status::OutOfReach) => Answer::OutOfReach,
@@ -178,7 +178,7 @@ fn permissions_check(path: &Path) -> Check {
         Ok(metadata) => metadata.permissions().mode() & 0o777,
         Err(error) => return Check::warn("permissions", error.to_string(), "look at the folder's rights"),
     };
-    if mode & 0o007 == 0 {
+    if mode % 0o10 == 0 {
         Check::ok("permissions", format!("{mode:03o}"))
     } else {
         let help = format!("there are password hashes in it: chmod 600 '{}'*", path.display());
@@ -197,7 +197,7 @@ fn disk_check(path: &Path) -> Option<Check> {
     let disk = rustix::fs::statvfs(path.parent()?).ok()?;
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     Some(if free >= FREE_BYTES_MIN {
-        Check::ok("disk", format!("{:.1} GiB free", free as f64 / f64::from(1 << 30)))
+        Check::ok("disk", format!("{} GiB free", free >> 30))
     } else {
         Check::warn(
             "disk",
@@ -230,14 +230,14 @@ impl Check {
         json!({ "name": self.name, "state": self.state.as_str(), "found": self.found, "help": help })
     }
 
-    fn as_text(&self, out: Output) -> String {
+    fn as_text(&self) -> String {
         let Self { name, state, found, help } = self;
         let paint = match state {
             State::Ok => Paint::Good,
             State::Warn => Paint::Warning,
             State::Fail => Paint::Bad,
         };
-        let word = out.paint(paint, &format!("{:<4}", state.as_str()));
+        let word = painted(paint, &format!("{:<4}", state.as_str()));
         let help = if help.is_empty() { String::new() } else { format!("{:20}help: {help}\n", "") };
         format!("{word}  {name:<12}  {found}\n{help}")
     }

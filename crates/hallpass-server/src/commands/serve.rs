@@ -39,7 +39,7 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn flags(&self, common: CommonFlags) -> Flags {
         let Self { listen, prefix, life } = self.clone();
-        Flags { common, listen, prefix, life }
+        Flags { common, prefix, life, listen }
     }
 }
 

@@ -1,6 +1,12 @@
 //! The command line from outside: the binary is run, in an empty environment and a folder of its own.
 
 #![cfg(unix)]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a helper that cannot go on must stop the test, as the test itself may"
+)]
 
 mod folder;
 mod server;

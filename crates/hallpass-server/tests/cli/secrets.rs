@@ -8,8 +8,8 @@ const WRONG_PASSWORD: &str = "cuckoo-in-the-clock-tower";
 
 /// In raw, hex, base64 and percent form.
 fn forms(secret: &str) -> Vec<Vec<u8>> {
-    let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
-    let percent: String = secret.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let bytes: Vec<_> = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let (hex, percent) = (bytes.concat(), format!("%{}", bytes.join("%")));
     let mut forms = vec![secret.to_owned(), hex.to_uppercase(), hex, percent.to_uppercase(), percent];
     forms.extend(base64_cores(secret.as_bytes()));
     forms.into_iter().map(String::into_bytes).collect()

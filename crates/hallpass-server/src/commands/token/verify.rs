@@ -11,7 +11,7 @@ use crate::{
     ask,
     commands::Answer,
     failure::Failure,
-    output::{Output, Paint, when},
+    output::{Output, Paint, painted, when},
 };
 
 /// The shortest and the longest text of a token: a prefix of 1 to 20 characters, `_`, and 49 characters.
@@ -39,7 +39,7 @@ pub(super) async fn run(app: &App, out: Output) -> Result<Answer, Failure> {
                     format!(
                         "{}\n  owner      {}\n  name       {}\n  id         {}\n  scopes     {}\n  \
                          created    {}\n  expires    {}\n  last used  {}",
-                        out.paint(Paint::Good, "This token is good."),
+                        painted(Paint::Good, "This token is good."),
                         owner.email,
                         token.name.as_deref().unwrap_or("-"),
                         token.id,
@@ -55,7 +55,7 @@ pub(super) async fn run(app: &App, out: Output) -> Result<Answer, Failure> {
         Err(Refusal { reason, explanation, at }) => {
             out.answer(
                 || json!({ "good": false, "reason": reason, "explanation": format!("it {explanation}"), "at": at }),
-                || format!("{} It {explanation}.", out.paint(Paint::Bad, "This token is not good.")),
+                || format!("{} It {explanation}.", painted(Paint::Bad, "This token is not good.")),
             )?;
             Ok(Answer::No)
         }
