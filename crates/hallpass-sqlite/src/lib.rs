@@ -20,6 +20,7 @@
 
 mod accounts;
 mod audit;
+mod check_up;
 mod connection;
 mod error;
 mod migrations;
@@ -40,6 +41,7 @@ use crate::{
     writer::Writer,
 };
 
+pub use check_up::{CheckUp, check_up};
 pub use error::OpenError;
 pub use migrations::{Inspection, inspect, migrate, migrations};
 
