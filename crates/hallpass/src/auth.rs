@@ -37,6 +37,16 @@ impl<U: UserProvider> Auth<U> {
         Self { guard, header, user: None, verified: None, attempted: false, logged_out: false }
     }
 
+    /// The state of a request whose token this guard has verified already, in a layer that stands before the handlers:
+    /// as after [`authenticate`](Self::authenticate).
+    #[must_use]
+    pub fn with_verified(mut self, verified: Verified<U::User>) -> Self {
+        self.attempted = true;
+        self.user = Some(verified.user().clone());
+        self.verified = Some(verified);
+        self
+    }
+
     /// Verifies the token sent with this request.
     ///
     /// Every call verifies anew, so a token that ended meanwhile is refused.
@@ -244,6 +254,14 @@ mod tests {
         let mut auth = fixture.good();
         assert!(auth.check().await.unwrap());
         assert_eq!(row(&auth), expected);
+    }
+
+    #[tokio::test]
+    async fn row_26_and_29_verified_by_a_layer_is_as_after_authenticate() {
+        let fixture = fixture().await;
+        let verified = fixture.guard.verify_header([&fixture.header[..]]).await.unwrap();
+        let auth = fixture.good().with_verified(verified);
+        assert_eq!(row(&auth), (true, false, true, false, true, Some("ada@example.com")));
     }
 
     #[tokio::test]

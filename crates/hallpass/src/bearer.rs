@@ -102,6 +102,13 @@ impl Refusal {
                 "The token is good but does not carry the scope that this needs.",
                 format!("{}, scope=\"{wanted}\"", with_code("insufficient_scope")),
             ),
+            // Not an error of RFC 6750: no token was sent, so the challenge names none.
+            Reason::UnknownUser | Reason::WrongPassword => refusal(
+                401,
+                "invalid_credentials",
+                "The name and the password do not belong together.",
+                format!("Bearer realm=\"{realm}\""),
+            ),
             _ => refusal(401, "invalid_token", "The token is not good.", with_code("invalid_token")),
         }
     }
@@ -220,6 +227,14 @@ mod tests {
         let scope = of(Reason::InsufficientScope { wanted: "a:b".into() });
         assert_eq!(scope.status, 403);
         assert!(scope.challenge.unwrap().ends_with("error=\"insufficient_scope\", scope=\"a:b\""));
+    }
+
+    #[test]
+    fn row_17_an_unknown_user_and_a_wrong_password_are_one_answer_and_not_that_of_a_bad_token() {
+        let of = |reason: Reason| Refusal::new(&reason.into(), "hallpass");
+        assert_eq!(of(Reason::UnknownUser), of(Reason::WrongPassword));
+        assert_eq!(of(Reason::UnknownUser).code, "invalid_credentials");
+        assert_eq!(of(Reason::UnknownUser).challenge.as_deref(), Some("Bearer realm=\"hallpass\""));
     }
 
     #[test]

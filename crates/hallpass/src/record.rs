@@ -137,6 +137,20 @@ impl UserId {
     }
 }
 
+/// A number is an id.
+impl From<u64> for UserId {
+    fn from(id: u64) -> Self {
+        Self(id.to_string().into())
+    }
+}
+
+/// A number is an id.
+impl From<i64> for UserId {
+    fn from(id: i64) -> Self {
+        Self(id.to_string().into())
+    }
+}
+
 impl fmt::Display for UserId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -26,7 +26,7 @@ use crate::{
 ///     type User = User;
 ///
 ///     fn id(&self, user: &User) -> UserId {
-///         UserId::new(user.id.to_string()).expect("a number is an id")
+///         user.id.into()
 ///     }
 ///
 ///     async fn find(&self, id: &UserId) -> Result<Option<User>, Unavailable> {
