@@ -1,13 +1,14 @@
 //! What fails is answered here, in one shape: `application/problem+json` of RFC 9457.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use axum::{
     body::Body,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use hallpass::{Error, Invalid, IssueError, Unavailable, bearer::Refusal};
+use hallpass::{Error, Invalid, IssueError, Reason, Unavailable, bearer::Refusal};
+use hallpass_axum::Rejection;
 use serde::Serialize;
 
 use crate::request;
@@ -99,16 +100,13 @@ impl Problem {
         problem
     }
 
-    /// A refused token, in the protection space `realm`.
-    pub(crate) fn refused(error: &Error, realm: &str) -> Self {
-        if let Error::Unavailable(unavailable) = error {
-            log(unavailable);
-        }
-        let refusal = Refusal::new(error, realm);
-        let kind = match refusal.status {
-            400 => Kind::INVALID_REQUEST,
-            401 => Kind::INVALID_TOKEN,
-            403 => Kind::INSUFFICIENT_SCOPE,
+    /// What was refused, in the guard's own words.
+    fn refused(refusal: Refusal) -> Self {
+        let kind = match (refusal.status, refusal.code) {
+            (400, _) => Kind::INVALID_REQUEST,
+            (401, "invalid_credentials") => Kind::INVALID_CREDENTIALS,
+            (401, _) => Kind::INVALID_TOKEN,
+            (403, _) => Kind::INSUFFICIENT_SCOPE,
             _ => Kind::UNAVAILABLE,
         };
         Self {
@@ -121,7 +119,7 @@ impl Problem {
     /// A token that was not made for the holder of another.
     pub(crate) fn not_issued(error: IssueError, realm: &str) -> Self {
         match error {
-            IssueError::Denied(denied) => Self::refused(&denied.into(), realm),
+            IssueError::Denied(denied) => Self::refused(Refusal::new(&denied.into(), realm)),
             IssueError::Unavailable(unavailable) => unavailable.into(),
             IssueError::Invalid(invalid) => invalid.into(),
             IssueError::CapReached { .. } => Self::new(Kind::CONFLICT, error.to_string()),
@@ -129,23 +127,33 @@ impl Problem {
         }
     }
 
-    /// A log-in that made no token: one answer for every reason that lies in the name or the password.
+    /// A log-in that made no token: one answer for every reason that lies in the account, the name or the password.
     pub(crate) fn not_logged_in(error: IssueError, realm: &str) -> Self {
-        if let IssueError::Denied(_) = error {
-            let mut problem =
-                Self::new(Kind::INVALID_CREDENTIALS, "The e-mail address or the password is not right.");
-            // RFC 9110, section 11.6.1: a 401 must challenge. No error code: no token was sent.
-            problem.challenge = Refusal::new(&hallpass::Reason::NoCredentials.into(), realm).challenge;
-            return problem;
+        match error {
+            IssueError::Denied(_) => Self::refused(Refusal::new(&Reason::WrongPassword.into(), realm)),
+            other => Self::not_issued(other, realm),
         }
-        Self::not_issued(error, realm)
+    }
+}
+
+impl From<Rejection> for Problem {
+    fn from(rejection: Rejection) -> Self {
+        let refusal = rejection.refusal().clone();
+        // The cause travels with the response.
+        if let Some(error) = rejection.into_response().extensions().get::<Arc<Error>>()
+            && let Error::Unavailable(unavailable) = &**error
+        {
+            log(unavailable);
+        }
+        Self::refused(refusal)
     }
 }
 
 impl From<Unavailable> for Problem {
     fn from(unavailable: Unavailable) -> Self {
-        // Neither the realm nor a challenge matters to an outage.
-        Self::refused(&unavailable.into(), "")
+        log(&unavailable);
+        // An outage has no challenge, and so no realm.
+        Self::refused(Refusal::new(&unavailable.into(), ""))
     }
 }
 
