@@ -25,34 +25,35 @@ pub(crate) struct Kind {
 
 /// Every way to fail, in the order of its status.
 impl Kind {
-    pub(crate) const INVALID_REQUEST: Self =
-        Self::new(StatusCode::BAD_REQUEST, "invalid_request", "The request cannot be read");
-    pub(crate) const INVALID_TOKEN: Self =
-        Self::new(StatusCode::UNAUTHORIZED, "invalid_token", "A good token is needed");
-    pub(crate) const INVALID_CREDENTIALS: Self =
-        Self::new(StatusCode::UNAUTHORIZED, "invalid_credentials", "The log-in was refused");
-    pub(crate) const INSUFFICIENT_SCOPE: Self =
-        Self::new(StatusCode::FORBIDDEN, "insufficient_scope", "The token may not do this");
-    pub(crate) const NOT_FOUND: Self = Self::new(StatusCode::NOT_FOUND, "not_found", "There is nothing here");
-    pub(crate) const METHOD_NOT_ALLOWED: Self =
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This method is not for this path");
-    pub(crate) const REQUEST_TIMEOUT: Self =
-        Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", "The request took too long to arrive");
-    pub(crate) const CONFLICT: Self =
-        Self::new(StatusCode::CONFLICT, "conflict", "This cannot be done as things are");
-    pub(crate) const CONTENT_TOO_LARGE: Self =
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "content_too_large", "The request's body is too large");
-    pub(crate) const UNSUPPORTED_MEDIA_TYPE: Self = Self::new(
+    pub(crate) const INVALID_REQUEST: &Self =
+        &Self::new(StatusCode::BAD_REQUEST, "invalid_request", "The request cannot be read");
+    pub(crate) const INVALID_TOKEN: &Self =
+        &Self::new(StatusCode::UNAUTHORIZED, "invalid_token", "A good token is needed");
+    pub(crate) const INVALID_CREDENTIALS: &Self =
+        &Self::new(StatusCode::UNAUTHORIZED, "invalid_credentials", "The log-in was refused");
+    pub(crate) const INSUFFICIENT_SCOPE: &Self =
+        &Self::new(StatusCode::FORBIDDEN, "insufficient_scope", "The token may not do this");
+    pub(crate) const NOT_FOUND: &Self =
+        &Self::new(StatusCode::NOT_FOUND, "not_found", "There is nothing here");
+    pub(crate) const METHOD_NOT_ALLOWED: &Self =
+        &Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This method is not for this path");
+    pub(crate) const REQUEST_TIMEOUT: &Self =
+        &Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", "The request took too long to arrive");
+    pub(crate) const CONFLICT: &Self =
+        &Self::new(StatusCode::CONFLICT, "conflict", "This cannot be done as things are");
+    pub(crate) const CONTENT_TOO_LARGE: &Self =
+        &Self::new(StatusCode::PAYLOAD_TOO_LARGE, "content_too_large", "The request's body is too large");
+    pub(crate) const UNSUPPORTED_MEDIA_TYPE: &Self = &Self::new(
         StatusCode::UNSUPPORTED_MEDIA_TYPE,
         "unsupported_media_type",
         "The request's body is of another type",
     );
-    pub(crate) const INVALID_FIELD: Self =
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_field", "A field is not acceptable");
-    pub(crate) const INTERNAL: Self =
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "A fault of the service");
-    pub(crate) const UNAVAILABLE: Self =
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The service cannot answer now");
+    pub(crate) const INVALID_FIELD: &Self =
+        &Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_field", "A field is not acceptable");
+    pub(crate) const INTERNAL: &Self =
+        &Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "A fault of the service");
+    pub(crate) const UNAVAILABLE: &Self =
+        &Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The service cannot answer now");
 
     const fn new(status: StatusCode, code: &'static str, title: &'static str) -> Self {
         Self { status, code, title }
@@ -62,7 +63,7 @@ impl Kind {
 /// A failure on its way out. The request's id is added when it becomes a response.
 #[derive(Debug)]
 pub(crate) struct Problem {
-    kind: Kind,
+    kind: &'static Kind,
     detail: Cow<'static, str>,
     errors: Vec<FieldError>,
     challenge: Option<String>,
@@ -81,7 +82,7 @@ struct FieldError {
 pub(crate) struct ProblemCode(pub(crate) &'static str);
 
 impl Problem {
-    pub(crate) fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn new(kind: &'static Kind, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { kind, detail: detail.into(), errors: Vec::new(), challenge: None, retry_after: None }
     }
 
@@ -178,7 +179,7 @@ impl IntoResponse for Problem {
             errors: &'a [FieldError],
         }
 
-        let Kind { status, code, title } = self.kind;
+        let Kind { status, code, title } = *self.kind;
         let context = request::current();
         let document = Document {
             r#type: format!("urn:hallpass:problem:{code}"),

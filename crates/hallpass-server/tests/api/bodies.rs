@@ -143,7 +143,7 @@ async fn a_body_of_64_kib_is_taken_and_one_more_byte_is_413() {
 }
 
 /// A body of frames that come from a function, without a length said before.
-fn streamed(frames: impl Iterator<Item = Option<&'static [u8]>> + Send + 'static) -> Body {
+pub(crate) fn streamed(frames: impl Iterator<Item = Option<&'static [u8]>> + Send + 'static) -> Body {
     struct Frames<I>(I);
 
     impl<I: Iterator<Item = Option<&'static [u8]>> + Unpin> http_body::Body for Frames<I> {

@@ -205,15 +205,15 @@ mod listing {
         let (all, _) = names(&fixture, &auth, "").await;
         assert_eq!(all.len(), 8);
         assert_eq!(all[7], "acting as");
-        let (mut paged, mut cursor, mut pages) = (Vec::new(), String::new(), 0);
+        let (mut seen, mut cursor, mut count) = (Vec::new(), String::new(), 0);
         loop {
             let (page, next) = names(&fixture, &auth, &format!("?limit=3{cursor}")).await;
-            paged.extend(page);
-            pages += 1;
+            seen.extend(page);
+            count += 1;
             let Some(next) = next.as_str() else { break };
             cursor = format!("&cursor={next}");
         }
-        assert_eq!((paged, pages), (all, 3));
+        assert_eq!((seen, count), (all, 3));
     }
 
     #[tokio::test]
