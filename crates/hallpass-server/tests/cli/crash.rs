@@ -26,8 +26,8 @@ const CLIENTS: usize = 8;
 struct Told {
     token: String,
     /// Its end was asked for; whether it happened is open until it is acknowledged.
-    end_asked: bool,
-    end_told: bool,
+    asked_to_end: bool,
+    said_ended: bool,
 }
 
 #[test]
@@ -61,8 +61,8 @@ fn kill_9_loses_nothing_acknowledged_and_revives_nothing_revoked() {
         slowest = slowest.max(begin.elapsed());
         // The latest after each round, and all of them after the last.
         let known = if round + 1 == rounds { 0 } else { all.len().saturating_sub(1000) };
-        for Told { token, end_asked, end_told } in &all[known..] {
-            match (server.takes(token), end_asked, end_told) {
+        for Told { token, asked_to_end, said_ended } in &all[known..] {
+            match (server.takes(token), asked_to_end, said_ended) {
                 (false, false, _) => lost += 1,
                 (true, _, true) => revived += 1,
                 _ => {}
@@ -82,13 +82,13 @@ fn client(address: &str, maker: &str, told: &Mutex<Vec<Told>>, acknowledged: &At
         let Some((201, answer)) = ask(&mut stream, "POST", "/v1/tokens", maker, &body) else { return };
         let token = answer["token"].as_str().unwrap().to_owned();
         acknowledged.fetch_add(1, Ordering::SeqCst);
-        let end_asked = number % 2 == 1;
-        let end_told =
-            end_asked && matches!(ask(&mut stream, "POST", "/v1/logout", &token, ""), Some((200, _)));
-        if end_told {
+        let asked_to_end = number % 2 == 1;
+        let said_ended =
+            asked_to_end && matches!(ask(&mut stream, "POST", "/v1/logout", &token, ""), Some((200, _)));
+        if said_ended {
             acknowledged.fetch_add(1, Ordering::SeqCst);
         }
-        told.lock().unwrap().push(Told { token, end_asked, end_told });
+        told.lock().unwrap().push(Told { token, asked_to_end, said_ended });
     }
 }
 
