@@ -425,13 +425,9 @@ async fn http_2_is_spoken_and_stops_as_gently() {
     timeout(PATIENCE, begun.notified()).await.unwrap();
     running.stop();
     // It says that it takes nothing new, while it still works on what it has.
-    timeout(PATIENCE, async {
-        while client.ready().await.is_ok() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await
-    .unwrap();
+    let more = || Request::get("http://x/healthz").body(Body::empty()).unwrap();
+    let refused = async { while client.send_request(more()).await.is_ok() {} };
+    timeout(PATIENCE, refused).await.expect("it takes new requests");
     assert!(!slow.is_finished());
     go_on.notify_one();
     assert_eq!(timeout(PATIENCE, slow).await.unwrap().unwrap(), 200);
