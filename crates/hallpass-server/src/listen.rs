@@ -23,7 +23,7 @@ const CUT_WITHIN: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Limits {
-    /// How many connections may be open at once; further ones wait in the kernel's queue.
+    /// How many connections may be open at once, at least one; further ones wait in the kernel's queue.
     ///
     /// 4,096 if not set: with the buffers of an HTTP/1 connection at their fullest that is 64 MiB. The process needs as
     /// many file descriptors, and some for its store.
@@ -78,7 +78,8 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let (stage, watched) = watch::channel(Stage::Serving);
-    let permits = Arc::new(Semaphore::new(limits.connections as usize));
+    let most = limits.connections.max(1);
+    let permits = Arc::new(Semaphore::new(most as usize));
     let connections = Connections::new(router, limits.clone(), watched);
     tokio::select! {
         biased;
@@ -90,10 +91,10 @@ pub async fn serve(
     if let Err(error) = take_waiting(listener, &permits, &connections) {
         tracing::warn!(%error, "who was waiting for a connection may have been turned away");
     }
-    let ended = || permits.acquire_many(limits.connections);
+    let ended = || permits.acquire_many(most);
     if timeout(limits.drain_within, ended()).await.is_err() {
         stage.send_replace(Stage::Cut);
-        let open = (limits.connections as usize).saturating_sub(permits.available_permits());
+        let open = (most as usize).saturating_sub(permits.available_permits());
         tracing::warn!(open, "connections were cut off: they did not end in time");
         let _ = timeout(CUT_WITHIN, ended()).await;
     }

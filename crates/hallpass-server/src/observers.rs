@@ -91,7 +91,7 @@ impl Observer for AuditObserver {
         }
         let mut entry = AuditEntry::new(event.clone());
         if let Some(context) = request::current() {
-            let peer = context.peer().map(|peer| peer.ip().to_string());
+            let peer = context.peer().map(|peer| peer.ip().to_canonical().to_string());
             entry = entry.from_request(context.id(), peer);
         }
         if self.queue.try_send(entry).is_err() {

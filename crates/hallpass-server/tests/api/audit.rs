@@ -60,7 +60,7 @@ async fn row_31_events_are_kept_with_the_request_and_the_peer_they_came_from() {
     let mut login = Call::post("/v1/login", json!({ "email": ADA, "password": PASSWORD }))
         .header("x-request-id", "the-id")
         .into_request();
-    let peer: std::net::SocketAddr = "192.0.2.7:4711".parse().unwrap();
+    let peer: std::net::SocketAddr = "[::ffff:192.0.2.7]:4711".parse().unwrap();
     login.extensions_mut().insert(axum::extract::ConnectInfo(peer));
     let auth =
         format!("Bearer {}", send(fixture.router.clone(), login).await.ok(200)["token"].as_str().unwrap());

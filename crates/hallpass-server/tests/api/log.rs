@@ -173,8 +173,9 @@ pub(crate) struct Canary {
 
 impl Canary {
     pub(crate) fn new(secret: &[u8]) -> Self {
-        let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-        let percent: String = secret.iter().map(|byte| format!("%{byte:02X}")).collect();
+        let each = |form: fn(&u8) -> String| secret.iter().map(form).collect::<Vec<_>>().concat();
+        let hex = each(|byte| format!("{byte:02x}"));
+        let percent = each(|byte| format!("%{byte:02X}"));
         let escaped: String =
             secret
                 .iter()

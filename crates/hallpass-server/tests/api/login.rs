@@ -224,3 +224,16 @@ async fn a_get_does_not_log_in() {
     answer.problem(405, "method_not_allowed");
     assert_eq!(answer.header("allow"), "POST");
 }
+
+#[tokio::test]
+async fn who_is_disabled_while_the_password_is_checked_is_refused_like_anybody() {
+    let fixture = Fixture::new().await;
+    let logging_in = tokio::spawn({
+        let fixture = fixture.clone();
+        async move { log_in(&fixture, json!({})).await }
+    });
+    // It has read the account and waits for the hashing thread; the verdict cannot be taken before this thread rests again.
+    tokio::task::yield_now().await;
+    fixture.guard.users().disable(&fixture.ada.id).await.unwrap();
+    logging_in.await.unwrap().problem(401, "invalid_credentials");
+}

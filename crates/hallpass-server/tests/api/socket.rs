@@ -212,7 +212,10 @@ async fn who_sends_too_much_hears_413() {
             "POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
         );
         write(&mut stream, &head).await;
-        write(&mut stream, &" ".repeat(length)).await;
+        write(&mut stream, &" ".repeat(length - 1)).await;
+        // A client that reads only when it has sent everything must not have lost the answer by then.
+        assert!(timeout(SHORT, answer(&mut stream)).await.is_err(), "answered too early");
+        write(&mut stream, "x").await;
         let text = answer(&mut stream).await.unwrap();
         assert!(text.starts_with("HTTP/1.1 413") && text.contains("content_too_large"), "{text}");
     }
@@ -421,6 +424,11 @@ async fn http_2_is_spoken_and_stops_as_gently() {
     });
     timeout(PATIENCE, begun.notified()).await.unwrap();
     running.stop();
+    // It says that it takes nothing new, while it still works on what it has.
+    let more = || Request::get("http://x/healthz").body(Body::empty()).unwrap();
+    let refused = async { while client.send_request(more()).await.is_ok() {} };
+    timeout(PATIENCE, refused).await.expect("it takes new requests");
+    assert!(!slow.is_finished());
     go_on.notify_one();
     assert_eq!(timeout(PATIENCE, slow).await.unwrap().unwrap(), 200);
     running.ended().await;
