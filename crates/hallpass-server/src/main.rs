@@ -49,7 +49,7 @@ struct Cli {
     common: CommonFlags,
 
     /// Prints the answer as JSON on stdout, and errors as JSON on stderr
-    #[arg(long, global = true, help_heading = "Settings")]
+    #[arg(long, global = true, help_heading = "Settings", display_order = 104)]
     json: bool,
 }
 
