@@ -113,21 +113,21 @@ fn too_large() -> Problem {
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let malformed = || Problem::new(Kind::INVALID_REQUEST, "The body is not well-formed JSON in UTF-8.");
     let text = std::str::from_utf8(bytes).map_err(|_| malformed())?;
+    // Whether it is JSON at all comes before what is in it.
+    serde_json::from_str::<IgnoredAny>(text).map_err(|_| malformed())?;
     // Serde would take an array for an object, its values for the members in their order.
     if !text.trim_start().starts_with('{') {
-        serde_json::from_str::<IgnoredAny>(text).map_err(|_| malformed())?;
         return Err(Problem::field("", "the body must be a JSON object"));
     }
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+    serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
         match error.inner().classify() {
             Category::Data => explain(&path, &error.inner().to_string()),
+            // Numbers out of range, halves of surrogate pairs, and what is nested too deeply.
             Category::Io | Category::Syntax | Category::Eof => malformed(),
         }
-    })?;
-    deserializer.end().map_err(|_| malformed())?;
-    Ok(value)
+    })
 }
 
 /// Serde's message without the value that it quotes, which may be a password in the wrong place.

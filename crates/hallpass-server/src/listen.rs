@@ -3,7 +3,7 @@
 mod connection;
 mod pulse;
 
-use std::{future::poll_fn, io, net::SocketAddr, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
 use connection::Connections;
@@ -87,12 +87,9 @@ pub async fn serve(
     }
 
     stage.send_replace(Stage::Draining);
-    // Whom the kernel let in before the end was promised an answer.
-    while let Some((stream, peer)) = waiting(&listener).await {
-        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else { break };
-        begin(&connections, stream, peer, permit);
+    if let Err(error) = take_waiting(listener, &permits, &connections) {
+        tracing::warn!(%error, "who was waiting for a connection may have been turned away");
     }
-    drop(listener);
     let ended = || permits.acquire_many(limits.connections);
     if timeout(limits.drain_within, ended()).await.is_err() {
         stage.send_replace(Stage::Cut);
@@ -128,16 +125,21 @@ fn begin(connections: &Connections, stream: TcpStream, peer: SocketAddr, permit:
     });
 }
 
-/// A connection that was made already, if there is one.
-async fn waiting(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
-    let mut accept = pin!(listener.accept());
-    poll_fn(|context| {
-        Poll::Ready(match accept.as_mut().poll(context) {
-            Poll::Ready(accepted) => accepted.ok(),
-            Poll::Pending => None,
-        })
-    })
-    .await
+/// Whom the kernel let in before the end was promised an answer; then it lets nobody in any more.
+fn take_waiting(
+    listener: TcpListener,
+    permits: &Arc<Semaphore>,
+    connections: &Connections,
+) -> io::Result<()> {
+    // The runtime would look into the kernel's queue only the next time it is told to, which may be too late.
+    let listener = listener.into_std()?;
+    while let Ok(permit) = Arc::clone(permits).try_acquire_owned()
+        && let Ok((stream, peer)) = listener.accept()
+    {
+        stream.set_nonblocking(true)?;
+        begin(connections, TcpStream::from_std(stream)?, peer, permit);
+    }
+    Ok(())
 }
 
 /// `None` if only the one connection failed, and the next can be accepted at once.

@@ -1,13 +1,14 @@
 //! What fails is answered here, in one shape: `application/problem+json` of RFC 9457.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use axum::{
     body::Body,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use hallpass::{Error, Invalid, IssueError, Unavailable, bearer::Refusal};
+use hallpass::{Error, Invalid, IssueError, Reason, Unavailable, bearer::Refusal};
+use hallpass_axum::Rejection;
 use serde::Serialize;
 
 use crate::request;
@@ -24,34 +25,35 @@ pub(crate) struct Kind {
 
 /// Every way to fail, in the order of its status.
 impl Kind {
-    pub(crate) const INVALID_REQUEST: Self =
-        Self::new(StatusCode::BAD_REQUEST, "invalid_request", "The request cannot be read");
-    pub(crate) const INVALID_TOKEN: Self =
-        Self::new(StatusCode::UNAUTHORIZED, "invalid_token", "A good token is needed");
-    pub(crate) const INVALID_CREDENTIALS: Self =
-        Self::new(StatusCode::UNAUTHORIZED, "invalid_credentials", "The log-in was refused");
-    pub(crate) const INSUFFICIENT_SCOPE: Self =
-        Self::new(StatusCode::FORBIDDEN, "insufficient_scope", "The token may not do this");
-    pub(crate) const NOT_FOUND: Self = Self::new(StatusCode::NOT_FOUND, "not_found", "There is nothing here");
-    pub(crate) const METHOD_NOT_ALLOWED: Self =
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This method is not for this path");
-    pub(crate) const REQUEST_TIMEOUT: Self =
-        Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", "The request took too long to arrive");
-    pub(crate) const CONFLICT: Self =
-        Self::new(StatusCode::CONFLICT, "conflict", "This cannot be done as things are");
-    pub(crate) const CONTENT_TOO_LARGE: Self =
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "content_too_large", "The request's body is too large");
-    pub(crate) const UNSUPPORTED_MEDIA_TYPE: Self = Self::new(
+    pub(crate) const INVALID_REQUEST: &Self =
+        &Self::new(StatusCode::BAD_REQUEST, "invalid_request", "The request cannot be read");
+    pub(crate) const INVALID_TOKEN: &Self =
+        &Self::new(StatusCode::UNAUTHORIZED, "invalid_token", "A good token is needed");
+    pub(crate) const INVALID_CREDENTIALS: &Self =
+        &Self::new(StatusCode::UNAUTHORIZED, "invalid_credentials", "The log-in was refused");
+    pub(crate) const INSUFFICIENT_SCOPE: &Self =
+        &Self::new(StatusCode::FORBIDDEN, "insufficient_scope", "The token may not do this");
+    pub(crate) const NOT_FOUND: &Self =
+        &Self::new(StatusCode::NOT_FOUND, "not_found", "There is nothing here");
+    pub(crate) const METHOD_NOT_ALLOWED: &Self =
+        &Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This method is not for this path");
+    pub(crate) const REQUEST_TIMEOUT: &Self =
+        &Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", "The request took too long to arrive");
+    pub(crate) const CONFLICT: &Self =
+        &Self::new(StatusCode::CONFLICT, "conflict", "This cannot be done as things are");
+    pub(crate) const CONTENT_TOO_LARGE: &Self =
+        &Self::new(StatusCode::PAYLOAD_TOO_LARGE, "content_too_large", "The request's body is too large");
+    pub(crate) const UNSUPPORTED_MEDIA_TYPE: &Self = &Self::new(
         StatusCode::UNSUPPORTED_MEDIA_TYPE,
         "unsupported_media_type",
         "The request's body is of another type",
     );
-    pub(crate) const INVALID_FIELD: Self =
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_field", "A field is not acceptable");
-    pub(crate) const INTERNAL: Self =
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "A fault of the service");
-    pub(crate) const UNAVAILABLE: Self =
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The service cannot answer now");
+    pub(crate) const INVALID_FIELD: &Self =
+        &Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_field", "A field is not acceptable");
+    pub(crate) const INTERNAL: &Self =
+        &Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "A fault of the service");
+    pub(crate) const UNAVAILABLE: &Self =
+        &Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The service cannot answer now");
 
     const fn new(status: StatusCode, code: &'static str, title: &'static str) -> Self {
         Self { status, code, title }
@@ -61,7 +63,7 @@ impl Kind {
 /// A failure on its way out. The request's id is added when it becomes a response.
 #[derive(Debug)]
 pub(crate) struct Problem {
-    kind: Kind,
+    kind: &'static Kind,
     detail: Cow<'static, str>,
     errors: Vec<FieldError>,
     challenge: Option<String>,
@@ -80,7 +82,7 @@ struct FieldError {
 pub(crate) struct ProblemCode(pub(crate) &'static str);
 
 impl Problem {
-    pub(crate) fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn new(kind: &'static Kind, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { kind, detail: detail.into(), errors: Vec::new(), challenge: None, retry_after: None }
     }
 
@@ -99,16 +101,13 @@ impl Problem {
         problem
     }
 
-    /// A refused token, in the protection space `realm`.
-    pub(crate) fn refused(error: &Error, realm: &str) -> Self {
-        if let Error::Unavailable(unavailable) = error {
-            log(unavailable);
-        }
-        let refusal = Refusal::new(error, realm);
-        let kind = match refusal.status {
-            400 => Kind::INVALID_REQUEST,
-            401 => Kind::INVALID_TOKEN,
-            403 => Kind::INSUFFICIENT_SCOPE,
+    /// What was refused, in the guard's own words.
+    fn refused(refusal: Refusal) -> Self {
+        let kind = match (refusal.status, refusal.code) {
+            (400, _) => Kind::INVALID_REQUEST,
+            (401, "invalid_credentials") => Kind::INVALID_CREDENTIALS,
+            (401, _) => Kind::INVALID_TOKEN,
+            (403, _) => Kind::INSUFFICIENT_SCOPE,
             _ => Kind::UNAVAILABLE,
         };
         Self {
@@ -121,7 +120,7 @@ impl Problem {
     /// A token that was not made for the holder of another.
     pub(crate) fn not_issued(error: IssueError, realm: &str) -> Self {
         match error {
-            IssueError::Denied(denied) => Self::refused(&denied.into(), realm),
+            IssueError::Denied(denied) => Self::refused(Refusal::new(&denied.into(), realm)),
             IssueError::Unavailable(unavailable) => unavailable.into(),
             IssueError::Invalid(invalid) => invalid.into(),
             IssueError::CapReached { .. } => Self::new(Kind::CONFLICT, error.to_string()),
@@ -129,23 +128,33 @@ impl Problem {
         }
     }
 
-    /// A log-in that made no token: one answer for every reason that lies in the name or the password.
+    /// A log-in that made no token: one answer for every reason that lies in the account, the name or the password.
     pub(crate) fn not_logged_in(error: IssueError, realm: &str) -> Self {
-        if let IssueError::Denied(_) = error {
-            let mut problem =
-                Self::new(Kind::INVALID_CREDENTIALS, "The e-mail address or the password is not right.");
-            // RFC 9110, section 11.6.1: a 401 must challenge. No error code: no token was sent.
-            problem.challenge = Refusal::new(&hallpass::Reason::NoCredentials.into(), realm).challenge;
-            return problem;
+        match error {
+            IssueError::Denied(_) => Self::refused(Refusal::new(&Reason::WrongPassword.into(), realm)),
+            other => Self::not_issued(other, realm),
         }
-        Self::not_issued(error, realm)
+    }
+}
+
+impl From<Rejection> for Problem {
+    fn from(rejection: Rejection) -> Self {
+        let refusal = rejection.refusal().clone();
+        // The cause travels with the response.
+        if let Some(error) = rejection.into_response().extensions().get::<Arc<Error>>()
+            && let Error::Unavailable(unavailable) = &**error
+        {
+            log(unavailable);
+        }
+        Self::refused(refusal)
     }
 }
 
 impl From<Unavailable> for Problem {
     fn from(unavailable: Unavailable) -> Self {
-        // Neither the realm nor a challenge matters to an outage.
-        Self::refused(&unavailable.into(), "")
+        log(&unavailable);
+        // An outage has no challenge, and so no realm.
+        Self::refused(Refusal::new(&unavailable.into(), ""))
     }
 }
 
@@ -170,7 +179,7 @@ impl IntoResponse for Problem {
             errors: &'a [FieldError],
         }
 
-        let Kind { status, code, title } = self.kind;
+        let Kind { status, code, title } = *self.kind;
         let context = request::current();
         let document = Document {
             r#type: format!("urn:hallpass:problem:{code}"),

@@ -69,7 +69,6 @@ async fn method_not_allowed(method: Method) -> Response {
 }
 
 /// What was panicked with stays with the panic hook: it may quote what the client sent.
-#[expect(clippy::needless_pass_by_value, reason = "the layer hands it over")]
 fn panicked(_: Box<dyn Any + Send>) -> Response<Body> {
     tracing::error!("a handler panicked");
     Problem::internal().into_response()

@@ -1,15 +1,21 @@
 use std::marker::PhantomData;
 
 use axum::{
-    extract::FromRequestParts,
-    http::{HeaderValue, header::AUTHORIZATION, request::Parts},
+    extract::{FromRef, FromRequestParts},
+    http::request::Parts,
 };
-use hallpass::{ScopeRule, Verified, account::Account};
+use hallpass::{
+    AnyScope, Guard, ScopeRule, Verified,
+    account::{Account, Accounts},
+};
+use hallpass_axum::Bearer;
 
 use crate::{problem::Problem, request, router::Service};
 
 /// The holder of the token that was sent, who has the scope that `S` wants. The first argument of a handler, so
 /// that nothing else of the request is looked at before.
+///
+/// It is [`Bearer`], with the refusal in this service's words and the token noted for the log.
 pub(super) struct Caller<S> {
     pub(super) verified: Verified<Account>,
     scope: PhantomData<S>,
@@ -19,12 +25,16 @@ impl<S: ScopeRule> FromRequestParts<Service> for Caller<S> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, service: &Service) -> Result<Self, Problem> {
-        let guard = service.guard();
-        let refused = |error| Problem::refused(&error, guard.realm());
-        let values = parts.headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes);
-        let verified = guard.verify_header(values).await.map_err(refused)?;
-        request::proven(verified.token());
-        verified.require(S::WANTS).map_err(refused)?;
-        Ok(Self { verified, scope: PhantomData })
+        let bearer = Bearer::<Accounts, AnyScope>::from_request_parts(parts, service).await?;
+        // Before the scope is judged: the log names also the token that had too few.
+        request::proven(bearer.token());
+        bearer.require(S::WANTS)?;
+        Ok(Self { verified: bearer.into_inner(), scope: PhantomData })
+    }
+}
+
+impl FromRef<Service> for Guard<Accounts> {
+    fn from_ref(service: &Service) -> Self {
+        service.guard().clone()
     }
 }

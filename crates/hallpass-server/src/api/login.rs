@@ -43,12 +43,12 @@ pub(super) async fn create(
 }
 
 /// The options that a log-in and a new token have in common.
-pub(super) fn with_options<'a>(
-    mut issue: Issue<'a, Accounts>,
+pub(super) fn with_options(
+    mut issue: Issue<'_, Accounts>,
     name: Option<String>,
     expires_in: Option<String>,
     meta: Option<Meta>,
-) -> Issue<'a, Accounts> {
+) -> Issue<'_, Accounts> {
     if let Some(name) = name {
         issue = issue.name(name);
     }

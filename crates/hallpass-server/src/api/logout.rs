@@ -22,7 +22,7 @@ pub(super) async fn create(
     let values = headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes);
     let token = bearer::credentials(values)
         .and_then(PlainToken::parse)
-        .map_err(|reason| Problem::refused(&reason.into(), guard.realm()))?;
+        .map_err(|reason| Problem::not_issued(reason.into(), guard.realm()))?;
     // Whether this call or another at the same moment ended it: it is ended.
     guard.revoke(&token).await?;
     Ok(Json(json!({ "revoked": true })))
