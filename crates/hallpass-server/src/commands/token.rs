@@ -79,10 +79,10 @@ pub(crate) struct CreateArgs {
     /// What its owner calls it, 1 to 100 characters
     #[arg(long)]
     name: String,
-    /// How long it lives: '7 days', '30 mins', 1h30m, P30D, never [default: --token-life]
+    /// How long it lives: '7 days', 1h30m, P30D, never [default: --token-life]
     #[arg(long, value_name = "DURATION")]
     expires_in: Option<String>,
-    /// What it may do; say it again for more. '*' is all of the owner's own rights
+    /// What it may do, '*' for all its owner may; say it again for more
     #[arg(long = "scope", value_name = "SCOPE", required = true)]
     scopes: Vec<String>,
     /// Something to keep with it; say it again for more
@@ -102,7 +102,7 @@ pub(crate) struct RevokeArgs {
     /// The owner's address, with --all
     #[arg(long, value_name = "EMAIL", requires = "all")]
     user: Option<String>,
-    /// Ends all of the account's tokens, also those that are being made at this moment
+    /// Ends all of the account's tokens, and those being made just now
     #[arg(long, requires = "user")]
     all: bool,
     /// Does not ask
