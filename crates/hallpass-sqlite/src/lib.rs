@@ -44,6 +44,9 @@ use crate::{
 pub use check_up::{CheckUp, check_up};
 pub use error::OpenError;
 pub use migrations::{Inspection, inspect, migrate, migrations};
+/// The statement of a look-up by hash, for who measures the store against the bare driver.
+#[doc(hidden)]
+pub use tokens::FIND;
 
 /// A file with tokens, accounts and an audit trail: a [`TokenStore`](hallpass::TokenStore), an
 /// [`AccountStore`](hallpass::account::AccountStore) and an [`AuditStore`](hallpass::audit::AuditStore). Cheap to clone.
@@ -98,11 +101,12 @@ impl SqliteStore {
         &self.inner.path
     }
 
-    /// How much was written through this store so far, for metrics.
+    /// How much was read and written through this store so far, for metrics.
     #[must_use]
     pub fn counts(&self) -> Counts {
         let counts = self.inner.writer.counts();
         Counts {
+            reads: self.inner.readers.count(),
             writes: counts.writes.load(Ordering::Relaxed),
             commits: counts.commits.load(Ordering::Relaxed),
         }
@@ -169,6 +173,8 @@ impl Default for Options {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {
+    /// Look-ups, each one statement.
+    pub reads: u64,
     /// Changes that were asked for and answered, refused ones included.
     pub writes: u64,
     /// Transactions they were made in: each waited once for the disk.

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Mutex, MutexGuard, PoisonError, TryLockError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::available_parallelism,
     time::Duration,
@@ -33,13 +33,20 @@ pub(crate) struct Readers {
     patience: Duration,
     /// The last reader waited in vain.
     jammed: AtomicBool,
+    count: AtomicU64,
 }
 
 impl Readers {
     pub(crate) fn new(path: &Path, patience: Duration) -> Self {
         let count = available_parallelism().map_or(1, NonZero::get).min(READERS_MOST);
         let connections = (0..count).map(|_| Mutex::new(None)).collect();
-        Self { connections, path: path.to_owned(), patience, jammed: AtomicBool::new(false) }
+        Self {
+            connections,
+            path: path.to_owned(),
+            patience,
+            jammed: AtomicBool::new(false),
+            count: AtomicU64::new(0),
+        }
     }
 
     /// Runs `work` on the first connection that is free, beginning with this thread's own.
@@ -47,6 +54,7 @@ impl Readers {
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, Unavailable> {
+        self.count.fetch_add(1, Ordering::Relaxed);
         let Some(mut guard) = self.free() else { return Err(Unavailable::new("the database is closed")) };
         if guard.is_none() {
             let opened = open_reader(&self.path, self.patience);
@@ -60,6 +68,11 @@ impl Readers {
             *guard = None;
         }
         outcome.map_err(unavailable)
+    }
+
+    /// How many reads there were so far.
+    pub(crate) fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
     }
 
     /// With the log, readers wait only while a crashed writer's log is recovered. Should that ever take longer, those who

@@ -53,7 +53,8 @@ macro_rules! lives_at_2 {
 
 const EPOCH: &str = "SELECT epoch FROM hallpass_owners WHERE user_id = ?1";
 
-const FIND: &str = concat!(select_found!(), "WHERE t.hash = ?1");
+/// One statement for the token, its owner's epoch and account.
+pub const FIND: &str = concat!(select_found!(), "WHERE t.hash = ?1");
 const FIND_BY_ID: &str = concat!(select_found!(), "WHERE t.id = ?1 AND t.user_id = ?2");
 const OWNER_OF: &str = "SELECT user_id FROM hallpass_tokens WHERE id = ?1";
 

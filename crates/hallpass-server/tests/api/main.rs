@@ -1,5 +1,7 @@
 //! The service from outside, by resource and outcome: in process, or through a socket where that is the point.
 
+#![cfg(test)]
+
 mod audit;
 mod bearer;
 mod bodies;
