@@ -41,9 +41,7 @@ impl Output {
         json: impl FnOnce() -> Value,
         text: impl FnOnce() -> String,
     ) -> Result<(), Failure> {
-        let text = if self.json { json().to_string() } else { text() };
-        let mut stdout = io::stdout().lock();
-        match writeln!(stdout, "{}", text.trim_end_matches('\n')).and_then(|()| stdout.flush()) {
+        match self.write(json, text) {
             // Whoever closed the pipe has read what they wanted.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             Err(error) => Err(Failure::out_of_reach(
@@ -52,6 +50,14 @@ impl Output {
             )),
             Ok(()) => Ok(()),
         }
+    }
+
+    /// The same for what is there this once: a closed pipe is an error too.
+    pub(crate) fn write(self, json: impl FnOnce() -> Value, text: impl FnOnce() -> String) -> io::Result<()> {
+        let text = if self.json { json().to_string() } else { text() };
+        let mut stdout = io::stdout().lock();
+        writeln!(stdout, "{}", text.trim_end_matches('\n'))?;
+        stdout.flush()
     }
 
     /// A remark beside the answer, for people alone.

@@ -156,11 +156,14 @@ async fn create(app: &App, out: Output, args: CreateArgs) -> Result<Answer, Fail
         issue = issue.meta(key, value);
     }
     let token = issue.await.map_err(|error| not_made(&account, error))?;
-    out.answer(|| new_as_json(&token), || token.plain().expose().to_owned()).map_err(|failure| {
+    if let Err(error) = out.write(|| new_as_json(&token), || token.plain().expose().to_owned()) {
         // The text is lost, and what is lost must not live.
-        let help = format!("nobody has seen it: `hallpass token revoke {}`", token.record().id);
-        Failure { help, ..failure }
-    })?;
+        app.guard.revoke(token.plain()).await?;
+        return Err(Failure::out_of_reach(
+            format!("cannot write the token, so it was revoked: {error}"),
+            "send the output to a place that can be written, and run it again",
+        ));
+    }
     out.remark(&about_new(&token, app.clock.now()));
     Ok(Answer::Yes)
 }
