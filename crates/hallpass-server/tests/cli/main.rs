@@ -11,6 +11,7 @@
 mod folder;
 mod server;
 
+mod crash;
 mod doctor;
 mod help;
 mod migrate;

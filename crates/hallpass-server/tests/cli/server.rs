@@ -51,6 +51,10 @@ impl Server {
         self.child.wait().unwrap()
     }
 
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
     /// A request with this token; the status and the body.
     pub(crate) fn request(&self, method: &str, path: &str, token: Option<&str>, body: &str) -> (u16, Value) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
