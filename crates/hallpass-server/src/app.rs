@@ -162,7 +162,8 @@ fn sqlite_path(database: &Setting<String>) -> Result<PathBuf, Failure> {
     Ok(PathBuf::from(path))
 }
 
-fn not_opened(error: &OpenError) -> Failure {
+/// What to do about a database that was not opened.
+pub(crate) fn not_opened(error: &OpenError) -> Failure {
     const ELSEWHERE: &str = "or name another with --database sqlite:PATH";
     let (message, help) = match error {
         OpenError::Missing { path } => (

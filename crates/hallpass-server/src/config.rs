@@ -11,45 +11,61 @@ use toml::Spanned;
 /// The file that is read if no other is named, where there is one.
 pub(crate) const FILE: &str = "hallpass.toml";
 
-// One line a setting: key in the file, flag, environment.
-const LISTEN: Name = Name { key: "listen", flag: "--listen", variable: "HALLPASS_LISTEN" };
-const DATABASE: Name = Name { key: "database", flag: "--database", variable: "HALLPASS_DATABASE_URL" };
-const TOKEN_PREFIX: Name =
-    Name { key: "token_prefix", flag: "--token-prefix", variable: "HALLPASS_TOKEN_PREFIX" };
-const TOKEN_LIFE: Name = Name { key: "token_life", flag: "--token-life", variable: "HALLPASS_TOKEN_LIFE" };
+// One line a setting.
+const LISTEN: Name = Name::new("listen", "--listen", "HALLPASS_LISTEN", "127.0.0.1:7700");
+const DATABASE: Name = Name::new("database", "--database", "HALLPASS_DATABASE_URL", "sqlite:hallpass.db");
+const TOKEN_PREFIX: Name = Name::new("token_prefix", "--token-prefix", "HALLPASS_TOKEN_PREFIX", "hp");
+const TOKEN_LIFE: Name = Name::new("token_life", "--token-life", "HALLPASS_TOKEN_LIFE", "365 days");
 const TOKEN_LIFE_MAX: Name =
-    Name { key: "token_life_max", flag: "--token-life-max", variable: "HALLPASS_TOKEN_LIFE_MAX" };
-const TOKEN_CAP: Name = Name { key: "token_cap", flag: "--token-cap", variable: "HALLPASS_TOKEN_CAP" };
-const LOG: Name = Name { key: "log", flag: "--log", variable: "HALLPASS_LOG" };
-const LOG_FORMAT: Name = Name { key: "log_format", flag: "--log-format", variable: "HALLPASS_LOG_FORMAT" };
+    Name::new("token_life_max", "--token-life-max", "HALLPASS_TOKEN_LIFE_MAX", "never");
+const TOKEN_CAP: Name = Name::new("token_cap", "--token-cap", "HALLPASS_TOKEN_CAP", "none");
+const LOG_FORMAT: Name = Name::new("log_format", "--log-format", "HALLPASS_LOG_FORMAT", "text");
+/// Without a default of its own: a server logs more than another verb.
+const LOG: Name = Name::new("log", "--log", "HALLPASS_LOG", "");
+const ALL: [&Name; 8] =
+    [&LISTEN, &DATABASE, &TOKEN_PREFIX, &TOKEN_LIFE, &TOKEN_LIFE_MAX, &TOKEN_CAP, &LOG, &LOG_FORMAT];
+
+/// Which file to read: the one setting that is not in the file.
 const CONFIG_VARIABLE: &str = "HALLPASS_CONFIG";
 
+/// How a setting is said: in the file, as a flag, in the environment, and not at all.
 struct Name {
     key: &'static str,
     flag: &'static str,
     variable: &'static str,
+    default: &'static str,
 }
 
-// The help of these is no doc comment: where they are flattened, it would replace the verb's own.
+impl Name {
+    const fn new(
+        key: &'static str,
+        flag: &'static str,
+        variable: &'static str,
+        default: &'static str,
+    ) -> Self {
+        Self { key, flag, variable, default }
+    }
+
+    fn help(&self, text: &str) -> String {
+        format!("{text}\n[env: {}] [default: {}]", self.variable, self.default)
+    }
+}
+
+// The help of these is no doc comment: where they are flattened, it would replace the verb's own. The common ones come last.
 
 #[derive(clap::Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Settings")]
 pub(crate) struct CommonFlags {
-    #[arg(
-        long,
-        global = true,
-        value_name = "URL",
-        help = "\
-        Accounts and tokens [env: HALLPASS_DATABASE_URL or …_FILE] [default: sqlite:hallpass.db]"
-    )]
+    #[arg(long, global = true, value_name = "URL", display_order = 100,
+        help = DATABASE.help("Where accounts and tokens are"))]
     database: Option<String>,
 
     #[arg(
         long,
         global = true,
         value_name = "FILE",
-        help = "\
-        Settings file [env: HALLPASS_CONFIG] [default: hallpass.toml, if it exists]"
+        display_order = 101,
+        help = "A file with settings\n[env: HALLPASS_CONFIG] [default: hallpass.toml, if it exists]"
     )]
     config: Option<String>,
 
@@ -57,68 +73,40 @@ pub(crate) struct CommonFlags {
         long,
         global = true,
         value_name = "LEVEL",
-        help = "\
-        What to log on stderr: off, error, warn, info, debug, trace [env: HALLPASS_LOG or RUST_LOG]"
+        display_order = 102,
+        help = "What to log on stderr: off, error, warn, info, debug, trace\n\
+                [env: HALLPASS_LOG, RUST_LOG] [default: info in serve, else warn]"
     )]
     log: Option<String>,
 
-    #[arg(
-        long,
-        global = true,
-        value_name = "FORMAT",
-        help = "\
-        How to log: text, json [env: HALLPASS_LOG_FORMAT] [default: text]"
-    )]
+    #[arg(long, global = true, value_name = "FORMAT", display_order = 103,
+        help = LOG_FORMAT.help("How to log: text, json"))]
     log_format: Option<String>,
 }
 
 #[derive(clap::Args, Clone, Debug, Default)]
 pub(crate) struct PrefixFlag {
-    #[arg(
-        long,
-        value_name = "PREFIX",
-        help = "\
-        What a token's text begins with [env: HALLPASS_TOKEN_PREFIX] [default: hp]"
-    )]
+    #[arg(long, value_name = "PREFIX", help = TOKEN_PREFIX.help("What a token's text begins with"))]
     token_prefix: Option<String>,
 }
 
 #[expect(clippy::struct_field_names, reason = "the names of the flags")]
 #[derive(clap::Args, Clone, Debug, Default)]
 pub(crate) struct LifeFlags {
-    #[arg(
-        long,
-        value_name = "DURATION",
-        help = "\
-        A token's life if none is asked for [env: HALLPASS_TOKEN_LIFE] [default: 365 days]"
-    )]
+    #[arg(long, value_name = "DURATION", help = TOKEN_LIFE.help("A token's life if none is asked for"))]
     token_life: Option<String>,
 
-    #[arg(
-        long,
-        value_name = "DURATION",
-        help = "\
-        The longest life that can be asked for [env: HALLPASS_TOKEN_LIFE_MAX] [default: never, no limit]"
-    )]
+    #[arg(long, value_name = "DURATION", help = TOKEN_LIFE_MAX.help("The longest life that can be asked for"))]
     token_life_max: Option<String>,
 
-    #[arg(
-        long,
-        value_name = "NUMBER",
-        help = "\
-        Living tokens an account may have [env: HALLPASS_TOKEN_CAP] [default: none, no limit]"
-    )]
+    #[arg(long, value_name = "NUMBER", help = TOKEN_CAP.help("How many living tokens an account may have"))]
     token_cap: Option<String>,
 }
 
 #[derive(clap::Args, Clone, Debug, Default)]
 pub(crate) struct ListenFlag {
-    #[arg(
-        long,
-        value_name = "ADDRESS",
-        help = "\
-        Address and port to listen on; port 0 takes a free one [env: HALLPASS_LISTEN] [default: 127.0.0.1:7700]"
-    )]
+    #[arg(long, value_name = "ADDRESS",
+        help = LISTEN.help("Address and port to listen on; port 0 takes a free one"))]
     listen: Option<String>,
 }
 
@@ -217,31 +205,18 @@ impl Settings {
         let Flags { common, prefix, life, listen } = flags;
         let keys = &file.keys;
 
-        let listen =
-            sources.text(&LISTEN, listen.listen.as_deref(), keys.listen.as_ref(), "127.0.0.1:7700")?;
-        let database = sources.secret(
-            &DATABASE,
-            common.database.as_deref(),
-            keys.database.as_ref(),
-            "sqlite:hallpass.db",
-        )?;
+        let listen = sources.text(&LISTEN, listen.listen.as_deref(), keys.listen.as_ref())?;
+        let database = sources.secret(&DATABASE, common.database.as_deref(), keys.database.as_ref())?;
         let token_prefix =
-            sources.text(&TOKEN_PREFIX, prefix.token_prefix.as_deref(), keys.token_prefix.as_ref(), "hp")?;
-        let token_life =
-            sources.text(&TOKEN_LIFE, life.token_life.as_deref(), keys.token_life.as_ref(), "365 days")?;
-        let token_life_max = sources.text(
-            &TOKEN_LIFE_MAX,
-            life.token_life_max.as_deref(),
-            keys.token_life_max.as_ref(),
-            "never",
-        )?;
-        let cap_in_file =
-            keys.token_cap.as_ref().map(|cap| Spanned::new(cap.span(), cap.get_ref().to_string()));
-        let token_cap = sources.text(&TOKEN_CAP, life.token_cap.as_deref(), cap_in_file.as_ref(), "none")?;
-        let log = sources.text(&LOG, common.log.as_deref(), keys.log.as_ref(), "")?;
+            sources.text(&TOKEN_PREFIX, prefix.token_prefix.as_deref(), keys.token_prefix.as_ref())?;
+        let token_life = sources.text(&TOKEN_LIFE, life.token_life.as_deref(), keys.token_life.as_ref())?;
+        let token_life_max =
+            sources.text(&TOKEN_LIFE_MAX, life.token_life_max.as_deref(), keys.token_life_max.as_ref())?;
+        let cap = keys.token_cap.as_ref().map(|cap| Spanned::new(cap.span(), cap.get_ref().to_string()));
+        let token_cap = sources.text(&TOKEN_CAP, life.token_cap.as_deref(), cap.as_ref())?;
+        let log = sources.text(&LOG, common.log.as_deref(), keys.log.as_ref())?;
         let log = if log.value.is_empty() { sources.rust_log(log)? } else { log };
-        let log_format =
-            sources.text(&LOG_FORMAT, common.log_format.as_deref(), keys.log_format.as_ref(), "text")?;
+        let log_format = sources.text(&LOG_FORMAT, common.log_format.as_deref(), keys.log_format.as_ref())?;
 
         Ok(Self {
             listen: listen.map(|text| {
@@ -291,7 +266,6 @@ impl Sources<'_> {
         name: &Name,
         flag: Option<&str>,
         in_file: Option<&Spanned<String>>,
-        default: &str,
     ) -> Result<Setting<String>, BadSetting> {
         if let Some(value) = flag {
             return Ok(Setting { value: value.to_owned(), origin: Origin::Flag(name.flag) });
@@ -305,7 +279,7 @@ impl Sources<'_> {
             let origin = Origin::File { path, line, key: name.key };
             return Ok(Setting { value: value.get_ref().clone(), origin });
         }
-        Ok(Setting { value: default.to_owned(), origin: Origin::Default })
+        Ok(Setting { value: name.default.to_owned(), origin: Origin::Default })
     }
 
     /// The same, but the variable `…_FILE` may name a file that holds the value.
@@ -314,18 +288,17 @@ impl Sources<'_> {
         name: &Name,
         flag: Option<&str>,
         in_file: Option<&Spanned<String>>,
-        default: &str,
     ) -> Result<Setting<String>, BadSetting> {
         let variable = format!("{}_FILE", name.variable);
         let Some(path) = self.environment.get(&variable)? else {
-            return self.text(name, flag, in_file, default);
+            return self.text(name, flag, in_file);
         };
         if self.environment.get(name.variable)?.is_some() {
             let message = format!("{} and {variable} are both set", name.variable);
             return Err(BadSetting { message, help: "set one of the two".to_owned() });
         }
         if flag.is_some() {
-            return self.text(name, flag, in_file, default);
+            return self.text(name, flag, in_file);
         }
         let text = fs::read_to_string(&path).map_err(|error| BadSetting {
             message: format!("{variable} names {path}, which cannot be read: {error}"),
@@ -417,9 +390,7 @@ fn read_file(path: String, text: String) -> Result<File, BadSetting> {
 }
 
 fn known_keys() -> String {
-    let names =
-        [&LISTEN, &DATABASE, &TOKEN_PREFIX, &TOKEN_LIFE, &TOKEN_LIFE_MAX, &TOKEN_CAP, &LOG, &LOG_FORMAT];
-    format!("the keys are {}", names.map(|name| name.key).join(", "))
+    format!("the keys are {}", ALL.map(|name| name.key).join(", "))
 }
 
 /// A parser's message without the texts it quotes.

@@ -61,7 +61,9 @@ impl From<BadSetting> for Failure {
 /// The operator is told the causes too.
 impl From<Unavailable> for Failure {
     fn from(unavailable: Unavailable) -> Self {
-        Self::out_of_reach(with_causes(&unavailable), "see `hallpass doctor`, then try again")
+        let message = with_causes(&unavailable);
+        let message = message.strip_prefix("unavailable: ").unwrap_or(&message);
+        Self::out_of_reach(message, "try again in a while; `hallpass doctor` may tell more")
     }
 }
 

@@ -38,7 +38,8 @@ A first tour:
   hallpass user add you@example.com --admin
   hallpass token create --user you@example.com --name laptop --scope '*'
 
-A flag wins over the environment, the environment over hallpass.toml (the same names with _ for -).
+A flag wins over the environment, the environment over hallpass.toml (--token-life is token_life there).
+HALLPASS_DATABASE_URL_FILE may name a file that holds the URL.
 Exit status: 0 done, 1 the answer is no, 2 used wrongly, 3 a part is out of reach."
 )]
 struct Cli {
@@ -49,7 +50,7 @@ struct Cli {
     common: CommonFlags,
 
     /// Prints the answer as JSON on stdout, and errors as JSON on stderr
-    #[arg(long, global = true, help_heading = "Settings")]
+    #[arg(long, global = true, help_heading = "Settings", display_order = 104)]
     json: bool,
 }
 

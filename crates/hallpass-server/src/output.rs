@@ -5,7 +5,7 @@ use std::{
     io::{self, IsTerminal, Write},
 };
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
 use hallpass::Timestamp;
 use serde_json::{Value, json};
 
@@ -41,9 +41,7 @@ impl Output {
         json: impl FnOnce() -> Value,
         text: impl FnOnce() -> String,
     ) -> Result<(), Failure> {
-        let text = if self.json { json().to_string() } else { text() };
-        let mut stdout = io::stdout().lock();
-        match writeln!(stdout, "{}", text.trim_end_matches('\n')).and_then(|()| stdout.flush()) {
+        match self.write(json, text) {
             // Whoever closed the pipe has read what they wanted.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             Err(error) => Err(Failure::out_of_reach(
@@ -52,6 +50,14 @@ impl Output {
             )),
             Ok(()) => Ok(()),
         }
+    }
+
+    /// The same for what is there this once: a closed pipe is an error too.
+    pub(crate) fn write(self, json: impl FnOnce() -> Value, text: impl FnOnce() -> String) -> io::Result<()> {
+        let text = if self.json { json().to_string() } else { text() };
+        let mut stdout = io::stdout().lock();
+        writeln!(stdout, "{}", text.trim_end_matches('\n'))?;
+        stdout.flush()
     }
 
     /// A remark beside the answer, for people alone.
@@ -83,18 +89,29 @@ impl Output {
     }
 }
 
+/// The columns of any length. The others are never wrapped: people copy from them.
+const WRAPPED: [&str; 3] = ["NAME", "SCOPES", "GRANTS"];
+/// On a narrow terminal such a column is still so wide.
+const WRAPPED_MIN: u16 = 18;
+
 /// Rows under a head, as wide as they need to be; wrapped only where a terminal shows them.
 pub(crate) fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(head);
-    if io::stdout().is_terminal() {
-        table.set_content_arrangement(ContentArrangement::Dynamic);
-    }
     for row in rows {
         table.add_row(row);
     }
-    for column in table.column_iter_mut() {
+    let wraps = io::stdout().is_terminal();
+    if wraps {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+    }
+    for (column, head) in table.column_iter_mut().zip(head) {
         column.set_padding((0, 2));
+        if wraps && WRAPPED.contains(&head) {
+            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(WRAPPED_MIN)));
+        } else {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
     }
     let lines: Vec<_> = table.lines().map(|line| line.trim_end().to_owned()).collect();
     lines.join("\n")

@@ -9,7 +9,7 @@ use super::Answer;
 use crate::{
     app::{self, CheckUp, flags_to_repeat},
     config::{BadSetting, Settings},
-    failure::{Failure, Status, with_causes},
+    failure::{Failure, Status},
     output::{Output, Paint, painted, when},
 };
 
@@ -149,9 +149,8 @@ fn database_checks(found: &CheckUp) -> Vec<Check> {
             Check::fail("writing", "possible, but does not wait for the disk", help)
         }
         Err(error) => {
-            let help =
-                "give this user the right to write to the file and its folder; if it is busy, try again";
-            Check::fail("writing", with_causes(error), help)
+            let failure = app::not_opened(error);
+            Check::fail("writing", failure.message, failure.help)
         }
     }));
     checks.push(if found.damage.is_empty() {

@@ -21,7 +21,7 @@ const TICK: Duration = Duration::from_millis(100);
 A running server prunes by itself every hour. Until they are pruned, dead tokens are listed by
 `token list --ended`, and `token verify` can tell why they died.")]
 pub(crate) struct Args {
-    /// How long ago they must have died: '30 days', '12 hours', P30D, or 0 for all that are dead
+    /// How long ago they must have died: '12 hours', P30D, 0 for all
     #[arg(long, value_name = "DURATION", default_value = "30 days")]
     older_than: String,
 }

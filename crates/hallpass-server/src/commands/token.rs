@@ -79,10 +79,10 @@ pub(crate) struct CreateArgs {
     /// What its owner calls it, 1 to 100 characters
     #[arg(long)]
     name: String,
-    /// How long it lives: '7 days', '30 mins', 1h30m, P30D, never [default: --token-life]
+    /// How long it lives: '7 days', 1h30m, P30D, never [default: --token-life]
     #[arg(long, value_name = "DURATION")]
     expires_in: Option<String>,
-    /// What it may do; say it again for more. '*' is all of the owner's own rights
+    /// What it may do, '*' for all its owner may; say it again for more
     #[arg(long = "scope", value_name = "SCOPE", required = true)]
     scopes: Vec<String>,
     /// Something to keep with it; say it again for more
@@ -102,7 +102,7 @@ pub(crate) struct RevokeArgs {
     /// The owner's address, with --all
     #[arg(long, value_name = "EMAIL", requires = "all")]
     user: Option<String>,
-    /// Ends all of the account's tokens, also those that are being made at this moment
+    /// Ends all of the account's tokens, and those being made just now
     #[arg(long, requires = "user")]
     all: bool,
     /// Does not ask
@@ -156,11 +156,14 @@ async fn create(app: &App, out: Output, args: CreateArgs) -> Result<Answer, Fail
         issue = issue.meta(key, value);
     }
     let token = issue.await.map_err(|error| not_made(&account, error))?;
-    out.answer(|| new_as_json(&token), || token.plain().expose().to_owned()).map_err(|failure| {
+    if let Err(error) = out.write(|| new_as_json(&token), || token.plain().expose().to_owned()) {
         // The text is lost, and what is lost must not live.
-        let help = format!("nobody has seen it: `hallpass token revoke {}`", token.record().id);
-        Failure { help, ..failure }
-    })?;
+        app.guard.revoke(token.plain()).await?;
+        return Err(Failure::out_of_reach(
+            format!("cannot write the token, so it was revoked: {error}"),
+            "send the output to a place that can be written, and run it again",
+        ));
+    }
     out.remark(&about_new(&token, app.clock.now()));
     Ok(Answer::Yes)
 }

@@ -32,7 +32,7 @@ pub(crate) enum Verb {
         /// Grants the privileged scope `admin`
         #[arg(long)]
         admin: bool,
-        /// Reads the password from stdin (one newline at its end is dropped) instead of asking for it
+        /// Reads the password from stdin; drops one newline at its end
         #[arg(long)]
         password_stdin: bool,
     },
@@ -79,7 +79,7 @@ pub(crate) enum Verb {
     Password {
         /// The account's address
         email: String,
-        /// Reads the password from stdin (one newline at its end is dropped) instead of asking for it
+        /// Reads the password from stdin; drops one newline at its end
         #[arg(long)]
         password_stdin: bool,
     },

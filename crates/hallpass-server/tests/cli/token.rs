@@ -1,3 +1,5 @@
+use std::process::Stdio;
+
 use serde_json::{Value, json};
 
 use crate::folder::{Folder, Ran, members};
@@ -98,6 +100,24 @@ fn create_with_an_unquoted_star_is_refused() {
     create(&folder, &["--name", "x", "--scope", "Cargo.lock", "Cargo.toml"])
         .fails(2)
         .stderr_has("Cargo.toml");
+}
+
+#[test]
+fn create_revokes_a_token_that_could_not_be_written() {
+    let folder = Folder::with_ada();
+    let (reader, closed) = std::io::pipe().unwrap();
+    drop(reader);
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    for stdout in [Stdio::from(full), Stdio::from(closed)] {
+        let args = ["token", "create", "--user", "ada@example.com", "--name", "x", "--scope", "*"];
+        let output = folder.command(&args).stdout(stdout).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(3), "{stderr}");
+        assert!(stderr.contains("so it was revoked"), "{stderr}");
+    }
+    let states = list(&folder, &["--ended"]);
+    let states: Vec<_> = states["tokens"].as_array().unwrap().iter().map(|token| &token["state"]).collect();
+    assert_eq!(states, ["revoked", "revoked"]);
 }
 
 #[test]

@@ -104,6 +104,15 @@ fn list_shows_accounts_by_address_with_their_state() {
 }
 
 #[test]
+fn a_list_whose_reader_went_away_ends_quietly() {
+    let folder = Folder::with_ada();
+    let (reader, closed) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = folder.command(&["user", "list"]).stdout(closed).output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &[][..]));
+}
+
+#[test]
 fn list_goes_on_where_it_ended() {
     let folder = Folder::with_ada();
     folder.add_user("bob@example.com");
