@@ -3,6 +3,7 @@
 use std::io;
 
 use hallpass_server::{Limits, Service, jobs, router, serve};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::{
     net::TcpListener,
@@ -17,6 +18,9 @@ use crate::{
     failure::Failure,
     output::Output,
 };
+
+/// Files that are open beside connections: the database on every core, its log, the runtime's own.
+const FILES_BESIDE: u64 = 128;
 
 /// Runs the server
 #[derive(clap::Args, Clone, Debug)]
@@ -64,7 +68,7 @@ pub(crate) async fn run(settings: &Settings, out: Output) -> Result<Answer, Fail
     let (finish, finished) = oneshot::channel::<()>();
     let jobs = tokio::spawn(jobs::run(app.guard.clone(), async { drop(finished.await) }));
     out.answer(|| json!({ "listening": url }), || format!("hallpass listening on {url}"))?;
-    let served = serve(listener, router(Service::new(app.guard.clone())), Limits::default(), stop).await;
+    let served = serve(listener, router(Service::new(app.guard.clone())), limits(), stop).await;
     // The jobs last: they write what the last requests left.
     drop(finish);
     let jobs = jobs.await;
@@ -75,6 +79,25 @@ pub(crate) async fn run(settings: &Settings, out: Output) -> Result<Answer, Fail
     }
     tracing::info!("stopped");
     Ok(Answer::Yes)
+}
+
+/// As many connections as files can be open, after asking for more: without a file, the store could not be read.
+fn limits() -> Limits {
+    let mut limits = Limits::default();
+    let wanted = u64::from(limits.connections) + FILES_BESIDE;
+    let allowed = getrlimit(Resource::Nofile);
+    let mut files = allowed.current.unwrap_or(u64::MAX);
+    if files < wanted {
+        let more = allowed.maximum.unwrap_or(u64::MAX).min(wanted);
+        if setrlimit(Resource::Nofile, Rlimit { current: Some(more), ..allowed }).is_ok() {
+            files = more;
+        }
+    }
+    if files < wanted {
+        limits.connections = u32::try_from(files.saturating_sub(FILES_BESIDE)).unwrap_or(1).max(1);
+        tracing::warn!(files, connections = limits.connections, "few files may be open: raise `ulimit -n`");
+    }
+    limits
 }
 
 async fn listen(settings: &Settings) -> Result<TcpListener, Failure> {

@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
-    process::{Child, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -22,14 +22,13 @@ impl Folder {
     /// Starts a server and waits for its ready line. Its stderr goes to `serve.log` in the folder.
     pub(crate) fn serve(&self, args: &[&str], variables: &[(&str, &str)]) -> Server {
         let args = [&["serve", "--listen", "127.0.0.1:0"], args].concat();
+        self.serve_by(self.command(&args).envs(variables.iter().copied()))
+    }
+
+    /// The same by a command of the test's own.
+    pub(crate) fn serve_by(&self, command: &mut Command) -> Server {
         let log = File::create(self.path().join("serve.log")).unwrap();
-        let mut child = self
-            .command(&args)
-            .envs(variables.iter().copied())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let mut child = command.current_dir(self.path()).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut ready_line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready_line).unwrap();
         let address =
