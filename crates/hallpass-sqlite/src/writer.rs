@@ -32,6 +32,13 @@ const BATCH_MOST: usize = 256;
 /// comes on top is told at once.
 const QUEUE_MOST: usize = 2048;
 
+/// The share of the last COMMIT's time that may be spent on waiting for as many writes as it had. Whoever was just
+/// answered often comes back at once, and would otherwise find that a transaction of one or two has begun without them, and
+/// wait for the disk twice.
+const GATHER_SHARE: u32 = 8;
+/// The longest such wait.
+const GATHER_MOST: Duration = Duration::from_millis(2);
+
 /// A handle on the thread. Dropping it ends the thread after what is queued.
 pub(crate) struct Writer {
     /// `None` only while being dropped.
@@ -55,6 +62,7 @@ impl Writer {
         let desk = Desk {
             jobs,
             waiting: Vec::new(),
+            last: Batch::default(),
             connection: Some(connection),
             path: path.to_owned(),
             counts: Arc::clone(&counts),
@@ -172,10 +180,19 @@ struct Desk {
     jobs: Receiver<Box<dyn Job>>,
     /// Taken from the queue, not answered yet.
     waiting: Vec<Box<dyn Job>>,
+    last: Batch,
     /// `None` after an error that may be the connection's.
     connection: Option<Connection>,
     path: PathBuf,
     counts: Arc<Counts>,
+}
+
+/// A batch that was committed.
+#[derive(Default)]
+struct Batch {
+    size: usize,
+    /// How long its COMMIT took.
+    commit: Duration,
 }
 
 impl Desk {
@@ -187,12 +204,22 @@ impl Desk {
                     Err(_) => break,
                 }
             }
-            self.fill();
+            self.gather();
             self.batch();
         }
         // Closing the last connection to the file copies the log into it and removes the log. Readers are closed by now.
         if let Some(Err((_, error))) = self.connection.take().map(Connection::close) {
             tracing::warn!(%error, "the database was not closed cleanly");
+        }
+    }
+
+    /// Takes what else is queued, and waits a little for those who are likely to come.
+    fn gather(&mut self) {
+        self.fill();
+        let until = Instant::now() + GATHER_MOST.min(self.last.commit / GATHER_SHARE);
+        while self.waiting.len() < self.last.size {
+            let Ok(job) = self.jobs.recv_deadline(until) else { return };
+            self.waiting.push(job);
         }
     }
 
@@ -219,7 +246,8 @@ impl Desk {
         };
         match failed {
             None => {
-                let writes = u64::try_from(self.waiting.len()).unwrap_or(u64::MAX);
+                self.last.size = self.waiting.len();
+                let writes = u64::try_from(self.last.size).unwrap_or(u64::MAX);
                 self.counts.writes.fetch_add(writes, Ordering::Relaxed);
                 self.counts.commits.fetch_add(1, Ordering::Relaxed);
             }
@@ -282,11 +310,12 @@ impl Desk {
         Ok(())
     }
 
-    fn commit(&self) -> rusqlite::Result<()> {
-        match &self.connection {
-            Some(connection) => execute(connection, "COMMIT"),
-            None => Err(rusqlite::Error::InvalidQuery),
-        }
+    fn commit(&mut self) -> rusqlite::Result<()> {
+        let Some(connection) = &self.connection else { return Err(rusqlite::Error::InvalidQuery) };
+        let begun = Instant::now();
+        execute(connection, "COMMIT")?;
+        self.last.commit = begun.elapsed();
+        Ok(())
     }
 }
 
