@@ -227,7 +227,7 @@ async fn neither_the_text_of_a_token_nor_its_likes_are_in_the_files() {
     store.revoke(&plain.hash(), at(1)).await.unwrap();
     drop(store);
     let secret = plain.expose().as_bytes();
-    let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = secret.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
     let mut files = 0;
     for file in std::fs::read_dir(folder.path()).unwrap() {
         let bytes = std::fs::read(file.unwrap().path()).unwrap();
