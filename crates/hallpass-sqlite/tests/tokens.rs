@@ -169,6 +169,24 @@ async fn prune_deletes_what_a_raised_epoch_ended_and_looks_at_an_owner_once() {
 }
 
 #[tokio::test]
+async fn prune_deletes_as_many_as_it_is_told_and_no_others() {
+    let (_folder, store) = store();
+    let owner = user("ada");
+    for number in 0..270 {
+        let (hash, mut record) = token(&owner);
+        record.expires_at = Some(at(if number < 260 { 1 } else { 5 }));
+        record.revoked_at = (number >= 255).then(|| at(if number < 265 { 1 } else { 5 }));
+        store.insert(&hash, &record, None).await.unwrap();
+    }
+    assert_eq!(store.prune(at(1), 1000).await.unwrap(), 0);
+    assert_eq!(store.prune(at(5), 0).await.unwrap(), 0);
+    assert_eq!(store.prune(at(5), 220).await.unwrap(), 220);
+    assert_eq!(store.prune(at(5), 220).await.unwrap(), 45);
+    assert_eq!(store.prune(at(5), 220).await.unwrap(), 0);
+    assert_eq!(TokenStore::list(&store, &owner, "api", &all()).await.unwrap().tokens.len(), 5);
+}
+
+#[tokio::test]
 async fn prune_passes_over_more_owners_than_it_looks_at_at_once() {
     let (_folder, store) = store();
     let raising = (0..450).map(|number| {
