@@ -118,9 +118,7 @@ impl<'a, U: UserProvider> Issue<'a, U> {
         let Self { guard, proof, wishes } = self;
         let inner = &guard.inner;
         let wishes = wishes?;
-        if serde_json::to_string(&wishes.meta).map_or(true, |text| text.len() > META_MAX) {
-            return Err(Invalid::new("meta", "must be at most 4096 bytes of JSON").into());
-        }
+        accept_meta(&wishes.meta)?;
         let maker = if let Proof::Token(maker) = &proof { Some(*maker) } else { None };
         let scopes = accept_scopes(wishes.scopes, maker)?;
         accept_life(&inner.purpose, wishes.expires_in.as_ref(), maker, inner.clock.now())?;
@@ -281,6 +279,16 @@ pub(super) fn accept_name(name: &str) -> Result<String, Invalid> {
     Ok(name.to_owned())
 }
 
+/// A store keeps it as text. What is nested too deeply can be written but not read again.
+fn accept_meta(meta: &serde_json::Map<String, serde_json::Value>) -> Result<(), Invalid> {
+    let text = serde_json::to_string(meta).ok().filter(|text| text.len() <= META_MAX);
+    let text = text.ok_or_else(|| Invalid::new("meta", "must be at most 4096 bytes of JSON"))?;
+    match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&text) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Invalid::new("meta", "must not be nested that deeply")),
+    }
+}
+
 /// The scopes asked for, within those of the maker.
 fn accept_scopes<User>(asked: Option<Scopes>, maker: Option<&Verified<User>>) -> Result<Scopes, Invalid> {
     match (asked, maker) {
@@ -318,6 +326,22 @@ pub(super) fn accept_life<User>(
         }
         _ => Ok(end),
     }
+}
+
+/// A life is stretched only by a token that could have minted the one whose life it is.
+pub(super) fn accept_stretch<User>(
+    record: &TokenRecord,
+    end: Option<Timestamp>,
+    maker: &Verified<User>,
+) -> Result<(), Invalid> {
+    let stretches = record.expires_at.is_some_and(|present| end.is_none_or(|end| end > present));
+    if stretches && !record.scopes.within(maker.scopes()) {
+        return Err(Invalid::new(
+            "expires_in",
+            "a token cannot stretch one with scopes that it does not have",
+        ));
+    }
+    Ok(())
 }
 
 /// Whether a user's present address is the one a token was bound to. A change of letter case is none.
