@@ -5,14 +5,16 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
 
 use hallpass::{
-    Credentials, Error, Expiry, Guard, Invalid, IssueError, MemoryStore, Origin, PlainToken, Purpose, Reason,
-    Scopes, Timestamp, TokenStore, Unavailable, UserId, UserProvider, Wants, any_of,
+    Credentials, EmailAddress, Error, Expiry, Guard, Invalid, IssueError, MemoryStore, Origin, PlainToken,
+    Purpose, Reason, Scopes, Timestamp, TokenStore, Unavailable, UserId, UserProvider, Wants,
+    account::Accounts,
+    any_of,
     event::{EventKind, Observers},
     store::ListQuery,
     testing::{self, FixedClock, Recorder, User, Users},
@@ -495,6 +497,85 @@ async fn ending_everything_reaches_tokens_in_the_making() {
         "minted by a dead token"
     );
     assert_eq!(fixture.reason(&fixture.token().await).await, None);
+}
+
+/// Users who are found only after every other task had its turn, or not at all while they are out of reach.
+struct Hesitant {
+    users: Users,
+    out_of_reach: AtomicBool,
+}
+
+impl UserProvider for Hesitant {
+    type User = User;
+
+    fn id(&self, user: &User) -> UserId {
+        self.users.id(user)
+    }
+
+    async fn find(&self, id: &UserId) -> Result<Option<User>, Unavailable> {
+        if self.out_of_reach.load(Ordering::SeqCst) {
+            return Err(Unavailable::new("the users are out of reach"));
+        }
+        tokio::task::yield_now().await;
+        self.users.find(id).await
+    }
+}
+
+fn hesitant(fixture: &Fixture, purpose: Purpose) -> Guard<Hesitant> {
+    let users = Hesitant { users: fixture.users.clone(), out_of_reach: AtomicBool::new(false) };
+    Guard::builder(users, fixture.store.clone(), purpose).clock(fixture.clock.clone()).build()
+}
+
+/// All of them have judged the token good before the first of them takes it.
+#[tokio::test]
+async fn a_hundred_redemptions_of_a_token_found_good_by_all_are_one() {
+    let fixture = Fixture::new().await;
+    let confirm = hesitant(&fixture, Purpose::confirm());
+    let token = confirm.generate(&fixture.ada).await.unwrap().plain().clone();
+    let tasks: Vec<_> = (0..100)
+        .map(|_| {
+            let (guard, token) = (confirm.clone(), token.clone());
+            tokio::spawn(async move { guard.redeem(&token).await })
+        })
+        .collect();
+    let mut good = 0;
+    for task in tasks {
+        match reason(task.await.unwrap()) {
+            None => good += 1,
+            Some(reason) => assert_eq!(reason, Reason::Revoked),
+        }
+    }
+    assert_eq!(good, 1);
+}
+
+#[tokio::test]
+async fn row_2_users_out_of_reach_are_an_outage_and_no_refusal() {
+    let fixture = Fixture::new().await;
+    let guard = hesitant(&fixture, Purpose::api());
+    let token = guard.generate(&fixture.ada).await.unwrap();
+    guard.users().out_of_reach.store(true, Ordering::SeqCst);
+    assert!(matches!(guard.verify(token.plain()).await, Err(Error::Unavailable(_))));
+    guard.users().out_of_reach.store(false, Ordering::SeqCst);
+    assert!(guard.verify(token.plain()).await.is_ok());
+}
+
+/// The accounts raise their own epoch, and the store of the tokens has not heard of it.
+#[tokio::test]
+async fn tokens_kept_apart_from_their_accounts_die_with_the_accounts_epoch() {
+    let (accounts, clock) = (Accounts::new(Arc::new(MemoryStore::new())), Arc::new(FixedClock::new()));
+    let password = testing::passwords();
+    let accounts = accounts.passwords(password.clone()).clock(clock.clone());
+    let email = EmailAddress::parse("ada@example.com").unwrap();
+    let password = password.accept(PASSWORD).unwrap();
+    let ada = accounts.create(email, &password, Scopes::none()).await.unwrap();
+    let guard =
+        Guard::builder(accounts.clone(), Arc::new(MemoryStore::new()), Purpose::api()).clock(clock).build();
+    let token = guard.generate(&ada).await.unwrap();
+    assert!(guard.verify(token.plain()).await.is_ok());
+    accounts.disable(&ada.id).await.unwrap();
+    assert_eq!(reason(guard.verify(token.plain()).await), Some(Reason::OwnerGone));
+    accounts.enable(&ada.id).await.unwrap();
+    assert_eq!(reason(guard.verify(token.plain()).await), Some(Reason::Ended));
 }
 
 /// Users whose tokens are all ended while a log-in is between its look-up of the password and its insert.
