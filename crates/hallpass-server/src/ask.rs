@@ -28,8 +28,8 @@ pub(crate) fn line_from_stdin(what: &str) -> Result<String, Failure> {
     })?;
     let text = String::from_utf8(bytes)
         .map_err(|_| Failure::usage(format!("{what} on stdin is not UTF-8 text"), "send it as UTF-8"))?;
-    let line = text.strip_suffix('\n').unwrap_or(&text);
-    Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
+    let line = text.strip_suffix("\r\n").or_else(|| text.strip_suffix('\n'));
+    Ok(line.unwrap_or(&text).to_owned())
 }
 
 /// Whether to go on with something that cannot be undone. Without a terminal nobody can be asked.

@@ -304,8 +304,7 @@ impl Sources<'_> {
             message: format!("{variable} names {path}, which cannot be read: {error}"),
             help: "name a file that holds the value and nothing else".to_owned(),
         })?;
-        let value = text.strip_suffix('\n').unwrap_or(&text);
-        let value = value.strip_suffix('\r').unwrap_or(value).to_owned();
+        let value = text.strip_suffix("\r\n").or_else(|| text.strip_suffix('\n')).unwrap_or(&text).to_owned();
         Ok(Setting { value, origin: Origin::Environment(variable) })
     }
 

@@ -68,7 +68,9 @@ struct Inner<U: UserProvider> {
 ///
 /// `None` for no guards at all.
 pub fn any_of<U: UserProvider>(guards: impl IntoIterator<Item = Guard<U>>) -> Option<Guard<U>> {
-    let mut guards = guards.into_iter();
+    // Members of a guard that accepts several already are accepted each.
+    let guards: Vec<_> = guards.into_iter().collect();
+    let mut guards = guards.iter().flat_map(Guard::members).cloned();
     let first = guards.next()?;
     let mut any = first.builder_like();
     any.inner.others = guards.collect();
@@ -219,9 +221,9 @@ impl<U: UserProvider> Guard<U> {
         let hash = token.hash();
         for guard in self.members().filter(|guard| guard.reads(token)) {
             let found = guard.inner.store.find(&hash).await?;
-            let ours = |found: &Found| found.record.purpose == guard.inner.purpose.name();
-            let Some(found) = found.filter(ours) else { continue };
             let now = guard.inner.clock.now();
+            let ours = |found: &Found| found.record.accept(&guard.inner.purpose, found.epoch, now).is_ok();
+            let Some(found) = found.filter(ours) else { continue };
             let revoked = guard.inner.store.revoke(&hash, now).await?;
             if revoked {
                 guard.tell(EventKind::TokenRevoked, now, &found.record);
@@ -237,8 +239,10 @@ impl<U: UserProvider> Guard<U> {
     /// [`Unavailable`] if the store is out of reach.
     pub async fn revoke_by_id(&self, user: &U::User, id: TokenId) -> Result<bool, Unavailable> {
         let owner = self.inner.users.id(user);
-        let Some(found) = self.find_by_id(user, id).await? else { return Ok(false) };
         let now = self.inner.clock.now();
+        let found = self.find_by_id(user, id).await?;
+        let living = |found: &Found| found.record.living(found.epoch, now).is_ok();
+        let Some(found) = found.filter(living) else { return Ok(false) };
         let revoked = self.inner.store.revoke_by_id(&owner, id, now).await?;
         if revoked {
             self.tell(EventKind::TokenRevoked, now, &found.record);
@@ -276,7 +280,8 @@ impl<U: UserProvider> Guard<U> {
     }
 
     /// Renames one of the user's own living tokens, or changes its life, counted from now; `None` leaves as it is. The owner's
-    /// token that asks for it cannot stretch another beyond what it could mint. `false` if there is no such living token.
+    /// token that asks for it cannot stretch another beyond what it could mint: not past its own end unless it came from a
+    /// log-in, and not at all if the other has scopes that it does not have. `false` if there is no such living token.
     ///
     /// # Errors
     /// [`IssueError::Invalid`] for a name or life that could not be minted either.
@@ -294,6 +299,9 @@ impl<U: UserProvider> Guard<U> {
                 Some(issue::accept_life(&self.inner.purpose, Some(expiry), Some(maker), now)?);
         }
         let Some(found) = self.find_by_id(maker.user(), id).await? else { return Ok(false) };
+        if let Some(end) = change.expires_at {
+            issue::accept_stretch(&found.record, end, maker)?;
+        }
         let owner = self.inner.users.id(maker.user());
         let changed = self.inner.store.update(&owner, id, &change, now).await?;
         if changed {

@@ -5,14 +5,16 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
 
 use hallpass::{
-    Credentials, Error, Expiry, Guard, Invalid, IssueError, MemoryStore, Origin, PlainToken, Purpose, Reason,
-    Scopes, Timestamp, TokenStore, Unavailable, UserId, UserProvider, Wants, any_of,
+    Credentials, EmailAddress, Error, Expiry, Guard, Invalid, IssueError, MemoryStore, Origin, PlainToken,
+    Purpose, Reason, Scopes, Timestamp, TokenStore, Unavailable, UserId, UserProvider, Wants,
+    account::Accounts,
+    any_of,
     event::{EventKind, Observers},
     store::ListQuery,
     testing::{self, FixedClock, Recorder, User, Users},
@@ -144,6 +146,23 @@ async fn row_13_any_of_accepts_either_and_says_which() {
 }
 
 #[tokio::test]
+async fn row_13_any_of_guards_that_are_any_of_others_accepts_all_of_them() {
+    let fixture = Fixture::new().await;
+    let guards = [Purpose::session(), Purpose::new("a", "a").unwrap(), Purpose::new("b", "b").unwrap()]
+        .map(|p| fixture.guard_of(p));
+    let [session, a, b] = guards.clone();
+    let nested_first = any_of([any_of([session.clone(), a.clone()]).unwrap(), b.clone()]).unwrap();
+    let nested_last = any_of([session, any_of([a, b]).unwrap()]).unwrap();
+    for any in [nested_first, nested_last] {
+        for guard in &guards {
+            let token = guard.generate(&fixture.ada).await.unwrap();
+            let verified = any.verify(token.plain()).await.unwrap();
+            assert_eq!(verified.purpose(), guard.purpose().name());
+        }
+    }
+}
+
+#[tokio::test]
 async fn row_4_and_19_dead_at_expires_at_to_the_microsecond() {
     let fixture = Fixture::new().await;
     let token = fixture.guard.generate(&fixture.ada).expires_in("30 mins").await.unwrap();
@@ -271,6 +290,25 @@ async fn row_22_and_23_names_and_meta_are_bounded() {
     assert_eq!(field(fixture.guard.generate(&fixture.ada).meta("k", "x".repeat(4096 - 7)).await), "meta");
 }
 
+/// A token whose meta no store can read back is an outage with every use, and so is its owner's list.
+#[tokio::test]
+async fn row_22_meta_that_could_not_be_read_back_is_refused() {
+    let fixture = Fixture::new().await;
+    let nested = |depth| (1..depth).fold(serde_json::json!([]), |inner, _| serde_json::json!([inner]));
+    for depth in [126, 127, 128, 1000] {
+        match fixture.guard.generate(&fixture.ada).meta("k", nested(depth)).await {
+            Ok(token) => {
+                let text = serde_json::to_string(&token.record().meta).unwrap();
+                assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok(), "{depth}");
+            }
+            Err(error) => {
+                assert!(depth > 126);
+                assert_eq!(field::<()>(Err(error)), "meta");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn row_22_meta_reads_back_or_is_refused() {
     let fixture = Fixture::new().await;
@@ -318,6 +356,30 @@ async fn row_27_revocation_needs_the_whole_secret_and_holds_at_once() {
     assert_eq!(fixture.reason(&token).await, Some(Reason::Revoked));
     assert!(!fixture.guard.revoke(&token).await.unwrap());
     assert_eq!(fixture.reason(&other).await, None);
+}
+
+#[tokio::test]
+async fn row_27_what_is_dead_already_is_not_revoked_and_its_record_stays_as_it_is() {
+    let fixture = Fixture::new().await;
+    let make = || async { fixture.guard.generate(&fixture.ada).expires_in("1 day").await.unwrap() };
+    let (ended, id_of_ended) = {
+        let t = make().await;
+        (t.plain().clone(), t.record().id)
+    };
+    fixture.guard.revoke_all(&fixture.ada).await.unwrap();
+    let (expired, id_of_expired) = {
+        let t = make().await;
+        (t.plain().clone(), t.record().id)
+    };
+    fixture.clock.advance(DAY);
+    for (token, id) in [(ended, id_of_ended), (expired, id_of_expired)] {
+        let before = fixture.store.find(&token.hash()).await.unwrap();
+        let told = fixture.recorder.kinds().len();
+        assert!(!fixture.guard.revoke(&token).await.unwrap());
+        assert!(!fixture.guard.revoke_by_id(&fixture.ada, id).await.unwrap());
+        assert_eq!(fixture.store.find(&token.hash()).await.unwrap(), before);
+        assert_eq!(fixture.recorder.kinds().len(), told);
+    }
 }
 
 #[tokio::test]
@@ -460,6 +522,85 @@ async fn ending_everything_reaches_tokens_in_the_making() {
     assert_eq!(fixture.reason(&fixture.token().await).await, None);
 }
 
+/// Users who are found only after every other task had its turn, or not at all while they are out of reach.
+struct Hesitant {
+    users: Users,
+    out_of_reach: AtomicBool,
+}
+
+impl UserProvider for Hesitant {
+    type User = User;
+
+    fn id(&self, user: &User) -> UserId {
+        self.users.id(user)
+    }
+
+    async fn find(&self, id: &UserId) -> Result<Option<User>, Unavailable> {
+        if self.out_of_reach.load(Ordering::SeqCst) {
+            return Err(Unavailable::new("the users are out of reach"));
+        }
+        tokio::task::yield_now().await;
+        self.users.find(id).await
+    }
+}
+
+fn hesitant(fixture: &Fixture, purpose: Purpose) -> Guard<Hesitant> {
+    let users = Hesitant { users: fixture.users.clone(), out_of_reach: AtomicBool::new(false) };
+    Guard::builder(users, fixture.store.clone(), purpose).clock(fixture.clock.clone()).build()
+}
+
+/// All of them have judged the token good before the first of them takes it.
+#[tokio::test]
+async fn a_hundred_redemptions_of_a_token_found_good_by_all_are_one() {
+    let fixture = Fixture::new().await;
+    let confirm = hesitant(&fixture, Purpose::confirm());
+    let token = confirm.generate(&fixture.ada).await.unwrap().plain().clone();
+    let tasks: Vec<_> = (0..100)
+        .map(|_| {
+            let (guard, token) = (confirm.clone(), token.clone());
+            tokio::spawn(async move { guard.redeem(&token).await })
+        })
+        .collect();
+    let mut good = 0;
+    for task in tasks {
+        match reason(task.await.unwrap()) {
+            None => good += 1,
+            Some(reason) => assert_eq!(reason, Reason::Revoked),
+        }
+    }
+    assert_eq!(good, 1);
+}
+
+#[tokio::test]
+async fn row_2_users_out_of_reach_are_an_outage_and_no_refusal() {
+    let fixture = Fixture::new().await;
+    let guard = hesitant(&fixture, Purpose::api());
+    let token = guard.generate(&fixture.ada).await.unwrap();
+    guard.users().out_of_reach.store(true, Ordering::SeqCst);
+    assert!(matches!(guard.verify(token.plain()).await, Err(Error::Unavailable(_))));
+    guard.users().out_of_reach.store(false, Ordering::SeqCst);
+    assert!(guard.verify(token.plain()).await.is_ok());
+}
+
+/// The accounts raise their own epoch, and the store of the tokens has not heard of it.
+#[tokio::test]
+async fn tokens_kept_apart_from_their_accounts_die_with_the_accounts_epoch() {
+    let (accounts, clock) = (Accounts::new(Arc::new(MemoryStore::new())), Arc::new(FixedClock::new()));
+    let password = testing::passwords();
+    let accounts = accounts.passwords(password.clone()).clock(clock.clone());
+    let email = EmailAddress::parse("ada@example.com").unwrap();
+    let password = password.accept(PASSWORD).unwrap();
+    let ada = accounts.create(email, &password, Scopes::none()).await.unwrap();
+    let guard =
+        Guard::builder(accounts.clone(), Arc::new(MemoryStore::new()), Purpose::api()).clock(clock).build();
+    let token = guard.generate(&ada).await.unwrap();
+    assert!(guard.verify(token.plain()).await.is_ok());
+    accounts.disable(&ada.id).await.unwrap();
+    assert_eq!(reason(guard.verify(token.plain()).await), Some(Reason::OwnerGone));
+    accounts.enable(&ada.id).await.unwrap();
+    assert_eq!(reason(guard.verify(token.plain()).await), Some(Reason::Ended));
+}
+
 /// Users whose tokens are all ended while a log-in is between its look-up of the password and its insert.
 struct Racing {
     users: Users,
@@ -573,6 +714,24 @@ async fn change_renames_and_extends_ones_own_living_tokens_alone() {
     assert_eq!(now.token().expires_at, maker.token().expires_at);
     fixture.guard.revoke(&token).await.unwrap();
     assert!(!fixture.guard.change(&maker, maker.token().id, Some("late"), None).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_narrow_token_shortens_a_wider_one_but_never_stretches_it() {
+    let fixture = Fixture::new().await;
+    let wide = fixture.guard.generate(&fixture.ada).expires_in("1 day").await.unwrap();
+    let narrow = fixture.guard.generate(&fixture.ada).scopes(["a"]).expires_in("never").await.unwrap();
+    let narrow = fixture.guard.verify(narrow.plain()).await.unwrap();
+    let id = wide.record().id;
+    for life in ["2 days", "never"] {
+        let life = Expiry::parse(life).unwrap();
+        assert_eq!(field(fixture.guard.change(&narrow, id, None, Some(&life)).await), "expires_in");
+    }
+    let hour = Expiry::parse("1 hour").unwrap();
+    assert!(fixture.guard.change(&narrow, id, Some("renamed"), Some(&hour)).await.unwrap());
+    let changed = fixture.guard.verify(wide.plain()).await.unwrap();
+    assert_eq!(changed.token().expires_at, fixture.guard.now().checked_add(Duration::from_hours(1)));
+    assert!(fixture.guard.change(&changed, narrow.token().id, None, Some(&hour)).await.unwrap());
 }
 
 #[tokio::test]

@@ -214,8 +214,10 @@ async fn revoke(app: &App, out: Output, id: &str) -> Result<Answer, Failure> {
     };
     let found = app.guard.find_by_id(&account, id).await?.ok_or_else(unknown)?;
     if !app.guard.revoke_by_id(&account, id).await? {
-        let at = found.record.revoked_at.map(|at| format!(" {}", output::when(at, app.clock.now())));
-        let message = format!("the token {id} was revoked already{}", at.unwrap_or_default());
+        let message = match found.record.revoked_at {
+            Some(at) => format!("the token {id} was revoked already {}", output::when(at, app.clock.now())),
+            None => format!("the token {id} is dead already"),
+        };
         return Err(Failure::no(message, "nothing is left to do"));
     }
     out.answer(

@@ -141,6 +141,22 @@ fn an_expired_token_is_told_when() {
 }
 
 #[test]
+fn revoking_an_expired_token_says_it_is_dead_and_leaves_it_as_it_is() {
+    let folder = Folder::with_ada();
+    let clock = FixedClock::new();
+    clock.set(SystemClock.now().saturating_sub(Duration::from_hours(72)));
+    let (guard, ada) = guard_at(&folder, Arc::new(clock), Purpose::api());
+    let token = generate(&guard, &ada, "1 day");
+    let list =
+        || folder.run(&["token", "list", "--user", "ada@example.com", "--ended", "--json"]).ok().json();
+    let before = list();
+    let id = before["tokens"][0]["id"].as_str().unwrap();
+    folder.run(&["token", "revoke", id]).fails(1).stderr_has("dead already");
+    assert_eq!(list(), before);
+    assert_eq!(verdict(&folder, &token)["reason"], "expired");
+}
+
+#[test]
 fn a_revoked_token_is_told_when() {
     let folder = Folder::with_ada();
     let token = folder.token(&[]);

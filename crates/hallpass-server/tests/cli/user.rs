@@ -39,6 +39,7 @@ fn add_drops_one_newline_of_the_password_and_no_more() {
         ("b@example.com", format!("{PASSWORD}\r\n"), PASSWORD.to_owned()),
         ("c@example.com", format!("{PASSWORD}\n\n"), format!("{PASSWORD}\n")),
         ("d@example.com", format!("  {PASSWORD} "), format!("  {PASSWORD} ")),
+        ("e@example.com", format!("{PASSWORD}\r"), format!("{PASSWORD}\r")),
     ] {
         folder.pipe(&["user", "add", email, "--password-stdin"], &piped).ok();
         let server = folder.serve(&[], &[]);

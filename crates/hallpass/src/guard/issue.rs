@@ -330,6 +330,22 @@ pub(super) fn accept_life<User>(
     }
 }
 
+/// A life is stretched only by a token that could have minted the one whose life it is.
+pub(super) fn accept_stretch<User>(
+    record: &TokenRecord,
+    end: Option<Timestamp>,
+    maker: &Verified<User>,
+) -> Result<(), Invalid> {
+    let stretches = record.expires_at.is_some_and(|present| end.is_none_or(|end| end > present));
+    if stretches && !record.scopes.within(maker.scopes()) {
+        return Err(Invalid::new(
+            "expires_in",
+            "a token cannot stretch one with scopes that it does not have",
+        ));
+    }
+    Ok(())
+}
+
 /// Whether a user's present address is the one a token was bound to. A change of letter case is none.
 pub(super) fn is_same_address(bound: &str, present: &str) -> bool {
     bound == present || bound == canonical(present)
