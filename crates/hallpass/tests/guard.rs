@@ -768,6 +768,30 @@ async fn a_clock_that_steps_back_revives_nothing_that_was_revoked() {
     assert_eq!(fixture.reason(&token).await, Some(Reason::Revoked));
 }
 
+/// Whoever finds the queue full asked for it: so nobody is hashed for like somebody, and takes as long.
+#[tokio::test]
+async fn row_17_an_unknown_name_is_hashed_for_as_well() {
+    let passwords = hallpass::password::Passwords::builder().threads(1).queue(1).build();
+    let guard = Guard::builder(Users::new(), Arc::new(MemoryStore::new()), Purpose::api())
+        .passwords(passwords)
+        .build();
+    let attempts: Vec<_> = (0..50)
+        .map(|_| {
+            let guard = guard.clone();
+            tokio::spawn(async move { guard.attempt("nobody@example.com", PASSWORD).await.map(drop) })
+        })
+        .collect();
+    let mut shed = 0;
+    for attempt in attempts {
+        match attempt.await.unwrap() {
+            Err(IssueError::Denied(denied)) => assert_eq!(*denied.reason(), Reason::UnknownUser),
+            Err(IssueError::Unavailable(_)) => shed += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(shed > 0 && shed < 50, "{shed} of 50 were shed");
+}
+
 #[tokio::test]
 async fn a_full_hashing_queue_is_unavailable_and_says_when_to_come_back() {
     let users = Users::new();
