@@ -13,7 +13,7 @@ use std::{
 use hallpass::{
     Credentials, EmailAddress, Error, Expiry, Guard, Invalid, IssueError, MemoryStore, Origin, PlainToken,
     Purpose, Reason, Scopes, Timestamp, TokenStore, Unavailable, UserId, UserProvider, Wants,
-    account::Accounts,
+    account::{Account, AccountStore, Accounts},
     any_of,
     event::{EventKind, Observers},
     store::ListQuery,
@@ -557,6 +557,29 @@ async fn row_2_users_out_of_reach_are_an_outage_and_no_refusal() {
     assert!(matches!(guard.verify(token.plain()).await, Err(Error::Unavailable(_))));
     guard.users().out_of_reach.store(false, Ordering::SeqCst);
     assert!(guard.verify(token.plain()).await.is_ok());
+}
+
+#[tokio::test]
+async fn row_17_an_unconfirmed_account_neither_logs_in_nor_has_good_tokens() {
+    let (store, passwords) = (Arc::new(MemoryStore::new()), testing::passwords());
+    let password = passwords.hash(&passwords.accept(PASSWORD).unwrap()).await.unwrap();
+    let email = EmailAddress::parse("ada@example.com").unwrap();
+    let mut ada = Account::new(UserId::from(1_u64), email, Timestamp::from_micros(0));
+    let accounts = Accounts::new(store.clone()).passwords(passwords.clone());
+    let guard = Guard::builder(accounts, store.clone(), Purpose::api()).passwords(passwords).build();
+    store.create(&ada, Some(&password)).await.unwrap();
+    let refused = guard.verify_credentials("ada@example.com", PASSWORD).await;
+    assert_eq!(reason(refused), Some(Reason::UnknownUser));
+    let token = guard.generate(&ada).await.unwrap();
+    assert_eq!(reason(guard.verify(token.plain()).await), Some(Reason::OwnerGone));
+
+    ada.id = UserId::from(2_u64);
+    ada.email = EmailAddress::parse("bob@example.com").unwrap();
+    ada.confirmed_at = Some(ada.created_at);
+    store.create(&ada, Some(&password)).await.unwrap();
+    assert!(guard.verify_credentials("bob@example.com", PASSWORD).await.is_ok());
+    let token = guard.generate(&ada).await.unwrap();
+    assert_eq!(reason(guard.verify(token.plain()).await), None);
 }
 
 /// The accounts raise their own epoch, and the store of the tokens has not heard of it.
