@@ -8,12 +8,14 @@ use axum::{
     http::{HeaderMap, header},
 };
 use bytes::Bytes;
+use hallpass::Unavailable;
 use http_body_util::BodyExt;
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::{Map, Value, error::Category};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::problem::{Kind, Problem};
 
@@ -22,6 +24,11 @@ const BODY_MAX: usize = 64 * 1024;
 /// How much of one that is too large is read and thrown away, because a client that is still sending when its
 /// connection is closed never reads the answer.
 const DISCARD_MAX: usize = 1024 * 1024;
+/// What of each body counts for nothing: an honest log-in is taken whatever others are sending.
+const BODY_FREE: usize = 1024;
+/// How much beyond that may be in memory of all bodies together, while they arrive. Without it, one HTTP/2 connection
+/// could leave 64 bodies of 64 KiB unfinished, and a few hundred such connections the machine without memory.
+const BODIES_MAX: usize = 16 * 1024 * 1024;
 /// How long a body may take to arrive.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
 /// How much of a member's name is repeated to who sent it.
@@ -85,19 +92,30 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
     if length.is_some_and(|length: u64| length > DISCARD_MAX as u64) {
         return Err(too_large());
     }
-    tokio::time::timeout(BODY_WITHIN, collect(body)).await.unwrap_or_else(|_| {
+    static ROOM: Semaphore = Semaphore::const_new(BODIES_MAX);
+    tokio::time::timeout(BODY_WITHIN, collect(body, &ROOM)).await.unwrap_or_else(|_| {
         let detail = format!("The body did not arrive within {} seconds.", BODY_WITHIN.as_secs());
         Err(Problem::new(Kind::REQUEST_TIMEOUT, detail))
     })
 }
 
-async fn collect(mut body: Body) -> Result<Bytes, Problem> {
+async fn collect(mut body: Body, room: &Semaphore) -> Result<Bytes, Problem> {
     let (mut taken, mut seen) = (Vec::new(), 0);
+    let mut held: Option<SemaphorePermit<'_>> = None;
     while let Some(frame) = body.frame().await {
         let broken = |_| Problem::new(Kind::INVALID_REQUEST, "The body broke off.");
         let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
         seen += data.len();
         if seen <= BODY_MAX {
+            let holds = held.as_ref().map_or(0, SemaphorePermit::num_permits);
+            let more = u32::try_from(seen.saturating_sub(BODY_FREE + holds)).unwrap_or(u32::MAX);
+            let permit = room
+                .try_acquire_many(more)
+                .map_err(|_| Unavailable::new("too many bodies arrive at once"))?;
+            match &mut held {
+                Some(held) => held.merge(permit),
+                None => held = Some(permit),
+            }
             taken.extend_from_slice(&data);
         } else if seen > DISCARD_MAX {
             break;
@@ -255,4 +273,58 @@ fn object<'de, A: MapAccess<'de>>(mut members: A) -> Result<Map<String, Value>, 
         object.insert(name, value);
     }
     Ok(object)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        future::Future,
+        pin::{Pin, pin},
+        task::{Context, Poll, Waker},
+    };
+
+    use axum::response::IntoResponse;
+    use http_body::Frame;
+
+    use super::*;
+
+    /// A body that has begun, and does not go on.
+    struct Stalled(Option<Bytes>);
+
+    impl http_body::Body for Stalled {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            self.0.take().map_or(Poll::Pending, |data| Poll::Ready(Some(Ok(Frame::data(data)))))
+        }
+    }
+
+    #[test]
+    fn bodies_that_do_not_end_take_no_more_memory_than_there_is_for_all_and_none_from_small_ones() {
+        const KIB: usize = 1024;
+        let room = Semaphore::new(100 * KIB);
+        let mut context = Context::from_waker(Waker::noop());
+        let stalled =
+            |bytes: usize| Box::pin(collect(Body::new(Stalled(Some(vec![b' '; bytes].into()))), &room));
+        let mut waiting: Vec<_> = (0..2).map(|_| stalled(50 * KIB)).collect();
+        for collect in &mut waiting {
+            assert!(collect.as_mut().poll(&mut context).is_pending());
+        }
+        let mut one_too_many = stalled(50 * KIB);
+        let Poll::Ready(Err(problem)) = one_too_many.as_mut().poll(&mut context) else { panic!("was taken") };
+        let refused = problem.into_response();
+        assert_eq!(refused.status(), 503);
+        assert!(refused.headers().contains_key("retry-after"));
+        let mut small = pin!(collect(Body::from(vec![b' '; KIB]), &room));
+        assert!(matches!(small.as_mut().poll(&mut context), Poll::Ready(Ok(bytes)) if bytes.len() == KIB));
+
+        drop(waiting);
+        assert!(stalled(50 * KIB).as_mut().poll(&mut context).is_pending());
+        assert_eq!(room.available_permits(), 100 * KIB, "given back when the body is given up");
+    }
 }

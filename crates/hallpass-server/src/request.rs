@@ -12,7 +12,7 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use hallpass::{TokenId, TokenRecord, UserId};
+use hallpass::{PlainToken, TokenId, TokenRecord, UserId};
 use tracing::Instrument;
 
 use crate::problem::ProblemCode;
@@ -83,9 +83,28 @@ pub(crate) async fn around(request: Request, next: Next) -> Response {
 fn sent_id(headers: &HeaderMap) -> Option<HeaderValue> {
     let mut sent = headers.get_all(REQUEST_ID).iter();
     let id = sent.next().filter(|_| sent.next().is_none())?;
-    let is_sane = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
-    let bytes = id.as_bytes();
-    ((1..=ID_MAX).contains(&bytes.len()) && bytes.iter().all(is_sane)).then(|| id.clone())
+    let is_sane = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let text = id.to_str().ok()?;
+    // Somebody who puts a token there by mistake should not find it in a log.
+    let is_taken =
+        (1..=ID_MAX).contains(&text.len()) && text.bytes().all(is_sane) && PlainToken::parse(text).is_err();
+    is_taken.then(|| id.clone())
+}
+
+/// A method that anybody has heard of. Another one is any text of any length, and may be a secret in the wrong place.
+fn known_method(method: &Method) -> &str {
+    const KNOWN: [Method; 9] = [
+        Method::GET,
+        Method::HEAD,
+        Method::POST,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+        Method::OPTIONS,
+        Method::TRACE,
+        Method::CONNECT,
+    ];
+    if KNOWN.contains(method) { method.as_str() } else { "other" }
 }
 
 fn made_id() -> HeaderValue {
@@ -124,7 +143,7 @@ impl Drop for Line {
     fn drop(&mut self) {
         let (user, token) = self.context.token.get().map(|(user, token)| (user, token)).unzip();
         tracing::info!(
-            method = self.method.as_str(),
+            method = known_method(&self.method),
             // The template and not the path: what somebody typed into an address may be a secret.
             route = self.route.as_ref().map_or("none", MatchedPath::as_str),
             status = self.answer.map(|(status, _)| status.as_u16()),

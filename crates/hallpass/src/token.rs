@@ -297,6 +297,22 @@ mod tests {
     }
 
     #[test]
+    fn a_foreign_character_is_no_token_even_with_the_right_checksum() {
+        let body = "0".repeat(SECRET_LEN);
+        for checked in [
+            format!("hp-x_{body}"),
+            format!("h\u{e9}_{body}"),
+            format!("hp_{}-", "0".repeat(SECRET_LEN - 1)),
+            format!("hp_{} ", "0".repeat(SECRET_LEN - 1)),
+            format!("hp_{}\u{e9}", "0".repeat(SECRET_LEN - 2)),
+        ] {
+            let checksum = base62::<6>([crc32fast::hash(checked.as_bytes())]);
+            let text = checked + std::str::from_utf8(&checksum).unwrap();
+            assert_eq!(PlainToken::parse(&text).unwrap_err(), Reason::NotAToken, "{text}");
+        }
+    }
+
+    #[test]
     fn an_id_has_one_spelling() {
         let id = TokenId::random().unwrap();
         let text = id.to_string();

@@ -13,7 +13,7 @@ use std::{
 use hallpass::{
     Credentials, EmailAddress, Error, Expiry, Guard, Invalid, IssueError, MemoryStore, Origin, PlainToken,
     Purpose, Reason, Scopes, Timestamp, TokenStore, Unavailable, UserId, UserProvider, Wants,
-    account::Accounts,
+    account::{Account, AccountStore, Accounts},
     any_of,
     event::{EventKind, Observers},
     store::ListQuery,
@@ -582,6 +582,29 @@ async fn row_2_users_out_of_reach_are_an_outage_and_no_refusal() {
     assert!(guard.verify(token.plain()).await.is_ok());
 }
 
+#[tokio::test]
+async fn row_17_an_unconfirmed_account_neither_logs_in_nor_has_good_tokens() {
+    let (store, passwords) = (Arc::new(MemoryStore::new()), testing::passwords());
+    let password = passwords.hash(&passwords.accept(PASSWORD).unwrap()).await.unwrap();
+    let email = EmailAddress::parse("ada@example.com").unwrap();
+    let mut ada = Account::new(UserId::from(1_u64), email, Timestamp::from_micros(0));
+    let accounts = Accounts::new(store.clone()).passwords(passwords.clone());
+    let guard = Guard::builder(accounts, store.clone(), Purpose::api()).passwords(passwords).build();
+    store.create(&ada, Some(&password)).await.unwrap();
+    let refused = guard.verify_credentials("ada@example.com", PASSWORD).await;
+    assert_eq!(reason(refused), Some(Reason::UnknownUser));
+    let token = guard.generate(&ada).await.unwrap();
+    assert_eq!(reason(guard.verify(token.plain()).await), Some(Reason::OwnerGone));
+
+    ada.id = UserId::from(2_u64);
+    ada.email = EmailAddress::parse("bob@example.com").unwrap();
+    ada.confirmed_at = Some(ada.created_at);
+    store.create(&ada, Some(&password)).await.unwrap();
+    assert!(guard.verify_credentials("bob@example.com", PASSWORD).await.is_ok());
+    let token = guard.generate(&ada).await.unwrap();
+    assert_eq!(reason(guard.verify(token.plain()).await), None);
+}
+
 /// The accounts raise their own epoch, and the store of the tokens has not heard of it.
 #[tokio::test]
 async fn tokens_kept_apart_from_their_accounts_die_with_the_accounts_epoch() {
@@ -789,6 +812,30 @@ async fn a_clock_that_steps_back_revives_nothing_that_was_revoked() {
     fixture.guard.revoke(&token).await.unwrap();
     fixture.clock.set(start.saturating_sub(DAY));
     assert_eq!(fixture.reason(&token).await, Some(Reason::Revoked));
+}
+
+/// Whoever finds the queue full asked for it: so nobody is hashed for like somebody, and takes as long.
+#[tokio::test]
+async fn row_17_an_unknown_name_is_hashed_for_as_well() {
+    let passwords = hallpass::password::Passwords::builder().threads(1).queue(1).build();
+    let guard = Guard::builder(Users::new(), Arc::new(MemoryStore::new()), Purpose::api())
+        .passwords(passwords)
+        .build();
+    let attempts: Vec<_> = (0..50)
+        .map(|_| {
+            let guard = guard.clone();
+            tokio::spawn(async move { guard.attempt("nobody@example.com", PASSWORD).await.map(drop) })
+        })
+        .collect();
+    let mut shed = 0;
+    for attempt in attempts {
+        match attempt.await.unwrap() {
+            Err(IssueError::Denied(denied)) => assert_eq!(*denied.reason(), Reason::UnknownUser),
+            Err(IssueError::Unavailable(_)) => shed += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(shed > 0 && shed < 50, "{shed} of 50 were shed");
 }
 
 #[tokio::test]

@@ -3,13 +3,14 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use axum::{body::Body, http::Request};
 use hallpass::{EmailAddress, PlainToken, account::AccountStore, event::Observers};
 use hallpass_server::observers::LogObserver;
 use http::Method;
 use serde_json::{Value, json};
 use tracing::{level_filters::LevelFilter, subscriber::DefaultGuard};
 
-use crate::fixture::{ADA, Call, Fixture, Options, PASSWORD};
+use crate::fixture::{ADA, Call, Fixture, Options, PASSWORD, send};
 
 /// What this thread logs from now on, at every level.
 #[derive(Clone, Default)]
@@ -78,6 +79,23 @@ async fn a_request_leaves_one_line_with_its_route_and_never_its_path() {
     assert_eq!(fields["user"], fixture.ada.id.as_str());
     assert_eq!(fields["token"], made.token().id.to_string());
     assert!(!log.text().contains("canary"), "{}", log.text());
+}
+
+#[tokio::test]
+async fn a_token_in_the_place_of_a_method_or_an_id_is_not_in_the_log() {
+    let fixture = logging().await;
+    let auth = fixture.acting(&["*"]).await;
+    let token = auth.strip_prefix("Bearer ").unwrap();
+    let (log, _guard) = Log::capture();
+    for request in [
+        Request::builder().method(token).uri("/v1/me"),
+        Request::builder().uri("/v1/me").header("x-request-id", token),
+    ] {
+        let answer = send(fixture.router.clone(), request.body(Body::empty()).unwrap()).await;
+        assert!(uuid::Uuid::parse_str(answer.header("x-request-id")).is_ok());
+    }
+    assert_eq!(log.answered()[0]["fields"]["method"], "other");
+    assert!(!log.text().contains(token), "{}", log.text());
 }
 
 #[tokio::test]

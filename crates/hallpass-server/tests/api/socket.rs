@@ -434,6 +434,27 @@ async fn http_2_is_spoken_and_stops_as_gently() {
     running.ended().await;
 }
 
+/// What the server allows a client before it knows anything of it, as its first frame says (RFC 9113, section 6.5).
+#[tokio::test]
+async fn http_2_clients_are_allowed_few_streams_and_little_unasked() {
+    let (max_streams, window, headers) = (3, 4, 6);
+    let running = Running::start(Fixture::new().await.router, Limits::default()).await;
+    let mut stream = running.connect().await;
+    write(&mut stream, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0").await;
+    let mut head = [0; 9];
+    timeout(PATIENCE, stream.read_exact(&mut head)).await.unwrap().unwrap();
+    assert_eq!(head[3], 4, "the first frame is the settings");
+    let mut settings = vec![0; usize::from(head[2])];
+    timeout(PATIENCE, stream.read_exact(&mut settings)).await.unwrap().unwrap();
+    let setting = |id: u16| {
+        let found = settings.chunks(6).find(|setting| setting[..2] == id.to_be_bytes());
+        found.map(|setting| u32::from_be_bytes(setting[2..].try_into().unwrap()))
+    };
+    assert_eq!(setting(max_streams), Some(64));
+    assert!(setting(window).is_some_and(|bytes| bytes <= 64 * 1024));
+    assert_eq!(setting(headers), Some(16 * 1024));
+}
+
 #[tokio::test]
 async fn an_idle_http_2_connection_is_closed() {
     let router = Fixture::new().await.router;
