@@ -350,11 +350,11 @@ async fn row_27_what_is_dead_already_is_not_revoked_and_its_record_stays_as_it_i
     };
     fixture.clock.advance(DAY);
     for (token, id) in [(ended, id_of_ended), (expired, id_of_expired)] {
-        let before = fixture.store.find(&token.hash()).await.unwrap();
+        let before = fixture.guard.tokens().find(&token.hash()).await.unwrap();
         let told = fixture.recorder.kinds().len();
         assert!(!fixture.guard.revoke(&token).await.unwrap());
         assert!(!fixture.guard.revoke_by_id(&fixture.ada, id).await.unwrap());
-        assert_eq!(fixture.store.find(&token.hash()).await.unwrap(), before);
+        assert_eq!(fixture.guard.tokens().find(&token.hash()).await.unwrap(), before);
         assert_eq!(fixture.recorder.kinds().len(), told);
     }
 }
