@@ -88,11 +88,12 @@ fn accept_type(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+    static ROOM: Semaphore = Semaphore::const_new(BODIES_MAX);
+
     let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if length.is_some_and(|length: u64| length > DISCARD_MAX as u64) {
         return Err(too_large());
     }
-    static ROOM: Semaphore = Semaphore::const_new(BODIES_MAX);
     tokio::time::timeout(BODY_WITHIN, collect(body, &ROOM)).await.unwrap_or_else(|_| {
         let detail = format!("The body did not arrive within {} seconds.", BODY_WITHIN.as_secs());
         Err(Problem::new(Kind::REQUEST_TIMEOUT, detail))

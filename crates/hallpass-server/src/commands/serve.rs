@@ -71,6 +71,8 @@ pub(crate) async fn run(settings: &Settings, out: Output) -> Result<Answer, Fail
     let limits = limits();
     let (finish, finished) = oneshot::channel::<()>();
     let jobs = tokio::spawn(jobs::run(app.guard.clone(), async { drop(finished.await) }));
+    // Before the ready line: who reads it may open as many connections as there are to be had.
+    let limits = limits();
     out.answer(|| json!({ "listening": url }), || format!("hallpass listening on {url}"))?;
     let served = serve(listener, router(Service::new(app.guard.clone())), limits, stop).await;
     // The jobs last: they write what the last requests left.

@@ -3,10 +3,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use axum::{body::Body, http::Request};
+use axum::body::Body;
 use hallpass::{EmailAddress, PlainToken, account::AccountStore, event::Observers};
 use hallpass_server::observers::LogObserver;
-use http::Method;
+use http::{Method, Request};
 use serde_json::{Value, json};
 use tracing::{level_filters::LevelFilter, subscriber::DefaultGuard};
 
@@ -125,7 +125,7 @@ async fn nested_the_route_is_told_with_its_prefix() {
     let app = axum::Router::new().nest("/auth", fixture.router.clone());
     let (log, _guard) = Log::capture();
     for path in ["/auth/v1/tokens/x", "/auth/canary"] {
-        crate::fixture::send(app.clone(), Call::get(path).into_request()).await;
+        send(app.clone(), Call::get(path).into_request()).await;
     }
     let routes: Vec<_> = log.answered().iter().map(|line| line["fields"]["route"].clone()).collect();
     assert_eq!(routes, ["/auth/v1/tokens/{id}", "none"]);
@@ -174,9 +174,8 @@ async fn a_client_that_went_away_leaves_a_line_too() {
     let fixture = logging().await;
     let (log, _guard) = Log::capture();
     let body = crate::bodies::streamed(std::iter::repeat(None));
-    let request =
-        http::Request::post("/v1/login").header("content-type", "application/json").body(body).unwrap();
-    let answer = crate::fixture::send(fixture.router.clone(), request);
+    let request = Request::post("/v1/login").header("content-type", "application/json").body(body).unwrap();
+    let answer = send(fixture.router.clone(), request);
     assert!(tokio::time::timeout(std::time::Duration::from_millis(1), answer).await.is_err());
     let line =
         log.lines().into_iter().find(|line| line["fields"]["message"] == "the client went away").unwrap();
