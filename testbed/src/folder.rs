@@ -10,6 +10,12 @@ use tempfile::TempDir;
 
 use crate::Failure;
 
+/// Linux keeps what is here in memory. Creating a database is creating hundreds of files, which takes a disk ten times as long.
+const MEMORY: &str = "/dev/shm";
+
+/// With less room than this, servers could fill it: PostgreSQL alone keeps up to 1 GiB of its log. Containers often have 64 MiB.
+const ROOM_WANTED: u64 = 3 << 30;
+
 /// A private folder that is removed with all that is in it when this value is dropped, or when the test's process dies.
 #[derive(Debug)]
 pub struct Folder {
@@ -23,14 +29,18 @@ impl Folder {
     /// # Errors
     /// `System`, when it cannot be made.
     pub fn new() -> Result<Self, Failure> {
-        Self::owned_by(Account::Mine)
+        Self::owned_by(Account::Mine, Place::Disk)
     }
 
-    pub(crate) fn owned_by(account: Account) -> Result<Self, Failure> {
+    pub(crate) fn owned_by(account: Account, place: Place) -> Result<Self, Failure> {
+        let place = match place {
+            Place::Memory if memory_has_room() => MEMORY.into(),
+            Place::Memory | Place::Disk => account.place(),
+        };
         let dir = tempfile::Builder::new()
             .prefix("hallpass-testbed.")
             .permissions(fs::Permissions::from_mode(0o700))
-            .tempdir_in(account.place())
+            .tempdir_in(place)
             .map_err(Failure::system("making a temporary folder"))?;
         account.own(dir.path())?;
         Ok(Self { dir, account })
@@ -58,6 +68,18 @@ impl Folder {
         self.account.own(&path)?;
         Ok(path)
     }
+}
+
+/// Whether a server's writes go to a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    Disk,
+    /// As long as there is room, else to the disk.
+    Memory,
+}
+
+fn memory_has_room() -> bool {
+    rustix::fs::statvfs(MEMORY).is_ok_and(|about| about.f_bavail * about.f_frsize >= ROOM_WANTED)
 }
 
 /// Who runs a server.

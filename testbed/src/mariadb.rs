@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use crate::folder::{Account, Folder};
+use crate::folder::{Account, Folder, Place};
 use crate::port::{Port, on_a_free_port};
 use crate::server::{Server, fresh_name, shared, until_it_answers};
 use crate::{Failure, Missing, Process, Program, programs, template};
@@ -42,7 +42,7 @@ impl MariaDb {
         Ok(())
     }
 
-    /// Starts one with its own default settings, without a binary log.
+    /// Starts one with its own default settings, without a binary log, with its data in memory.
     ///
     /// # Errors
     /// `Missing`, or why it did not start.
@@ -56,14 +56,13 @@ impl MariaDb {
         MariaDbOptions::default()
     }
 
-    /// The one server of this test program. It does not wait for the disk.
+    /// The one server of this test program, with its data in memory.
     ///
     /// # Errors
     /// As `start`; the same failure for all who ask.
     pub fn shared() -> Result<&'static Self, Failure> {
         static SHARED: OnceLock<Result<MariaDb, Failure>> = OnceLock::new();
-        // The setting for commits stays at its default of 1, as stores look at it.
-        shared(&SHARED, || Self::options().set("innodb_flush_method", "O_DIRECT_NO_FSYNC").start())
+        shared(&SHARED, Self::start)
     }
 
     /// Makes an empty database for one test, and says its URL, as the application's user. Its name begins with `t_` and `about`.
@@ -93,10 +92,24 @@ impl MariaDb {
     /// # Errors
     /// `Answer` with the server's words.
     pub fn sql(&self, sql: &str) -> Result<String, Failure> {
+        Self::sql_at(&self.admin_url(), sql)
+    }
+
+    /// Runs SQL at a URL that `database` gave, or one through a `Proxy`.
+    ///
+    /// # Errors
+    /// `Answer` with the server's words.
+    pub fn sql_at(url: &str, sql: &str) -> Result<String, Failure> {
+        let strange = || Failure::answer(url, &"not a URL of this table");
+        let parts = url.strip_prefix("mysql://").and_then(|rest| rest.split_once('@'));
+        let (who, place) = parts.ok_or_else(strange)?;
+        let (user, password) = who.split_once(':').unwrap_or((who, ""));
+        let (address, database) = place.split_once('/').ok_or_else(strange)?;
+        let (host, port) = address.split_once(':').ok_or_else(strange)?;
         let mut client = Command::new(programs::find(NAME, "mariadb")?);
-        client.args(["--no-defaults", "--protocol=TCP", "--host=127.0.0.1", "--user=root", "--batch"]);
-        client.arg("--skip-column-names").arg(format!("--port={}", self.port.number()));
-        client.arg("--execute").arg(sql);
+        client.args(["--no-defaults", "--protocol=TCP", "--batch", "--skip-column-names"]);
+        client.args(["--host", host, "--port", port, "--user", user, "--database", database]);
+        client.arg(format!("--password={password}")).arg("--execute").arg(sql);
         Ok(programs::run(&mut client, Account::Mine, "")?.trim_end().to_owned())
     }
 
@@ -132,12 +145,21 @@ impl Server for MariaDb {
 /// How to start a MariaDB.
 #[derive(Debug, Clone, Default)]
 pub struct MariaDbOptions {
+    fsync: bool,
     password: Option<String>,
     settings: Vec<(String, String)>,
     files: Vec<(String, String)>,
 }
 
 impl MariaDbOptions {
+    /// Whether it waits for the disk, as tests of durability and of speed do. Off by default: then its data is in memory, where
+    /// there is room, and still outlives a `kill9`. No setting of the server's differs.
+    #[must_use]
+    pub fn fsync(mut self, on: bool) -> Self {
+        self.fsync = on;
+        self
+    }
+
     /// Any setting of `mariadbd`, such as `innodb_flush_log_at_trx_commit`. Those given later win.
     #[must_use]
     pub fn set(mut self, name: &str, value: &str) -> Self {
@@ -170,7 +192,8 @@ impl MariaDbOptions {
 
     fn start_on(&self, port: Port) -> Result<MariaDb, Failure> {
         let binary = programs::find(NAME, "mariadbd")?;
-        let folder = Folder::new()?;
+        let place = if self.fsync { Place::Disk } else { Place::Memory };
+        let folder = Folder::owned_by(Account::Mine, place)?;
         let version =
             programs::run(Command::new(&binary).args(["--no-defaults", "--version"]), Account::Mine, "")?;
         // It insists on being told that root may run it, and to be told so by another user is an error.

@@ -3,9 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rustix::process::Signal;
-
-use crate::folder::{Account, Folder};
+use crate::folder::{Account, Folder, Place};
 use crate::port::{Port, on_a_free_port};
 use crate::server::{Server, until_it_answers};
 use crate::{Failure, Missing, Postgres, Process, Program, postgres, programs};
@@ -14,7 +12,7 @@ const NAME: &str = "PgBouncer";
 
 /// A private PgBouncer. Every transaction may run on another connection of the server.
 ///
-/// It must be dropped before the PostgreSQL behind it only if the test cares; by itself it does not mind.
+/// It may outlive the PostgreSQL behind it.
 #[derive(Debug)]
 pub struct PgBouncer {
     process: Process,
@@ -54,10 +52,16 @@ impl PgBouncer {
     pub fn url(&self, direct: &str) -> String {
         direct.replacen(&self.behind.to_string(), &self.address().to_string(), 1)
     }
+
+    /// The URL of its own console, which knows `SHOW POOLS` and the like.
+    #[must_use]
+    pub fn admin_url(&self) -> String {
+        format!("postgres://{}@{}/pgbouncer", postgres::ADMIN, self.address())
+    }
 }
 
 fn start_on(port: Port, postgres: &Postgres, address: SocketAddr) -> Result<PgBouncer, Failure> {
-    let folder = Folder::owned_by(Account::not_root().unwrap_or(Account::Mine))?;
+    let folder = Folder::owned_by(Account::not_root().unwrap_or(Account::Mine), Place::Disk)?;
     let password = postgres.password().unwrap_or_default();
     let users = format!("\"{}\" \"\"\n\"{}\" \"{password}\"\n", postgres::ADMIN, postgres::USER);
     let users = folder.write("users.txt", users)?;
@@ -77,6 +81,7 @@ fn start_on(port: Port, postgres: &Postgres, address: SocketAddr) -> Result<PgBo
              pool_mode = transaction\n\
              default_pool_size = 20\n\
              max_client_conn = 1000\n\
+             admin_users = {}\n\
              server_login_retry = 0.1\n\
              ignore_startup_parameters = extra_float_digits\n",
             address.ip(),
@@ -84,13 +89,11 @@ fn start_on(port: Port, postgres: &Postgres, address: SocketAddr) -> Result<PgBo
             port.number(),
             users.display(),
             access.display(),
+            postgres::ADMIN,
         ),
     )?;
-    // Asked politely it waits for its clients; SIGINT is for that. It has nothing to save.
-    let process = Program::new(programs::find(NAME, "pgbouncer")?)
-        .arg(settings)
-        .stops_by(Signal::TERM)
-        .start_in(folder)?;
+    // It has nothing to save, and SIGTERM, unlike SIGINT, does not wait for clients.
+    let process = Program::new(programs::find(NAME, "pgbouncer")?).arg(settings).start_in(folder)?;
     let mut bouncer = PgBouncer { process, port, behind: postgres.address() };
     bouncer.ready()?;
     Ok(bouncer)

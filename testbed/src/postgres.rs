@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::folder::{Account, Folder};
+use crate::folder::{Account, Folder, Place};
 use crate::port::{Port, on_a_free_port};
 use crate::server::{Server, fresh_name, shared, until_it_answers};
 use crate::{Failure, Missing, Process, Program, programs, template};
@@ -32,6 +32,8 @@ pub struct Postgres {
     process: Process,
     port: Port,
     password: Option<String>,
+    /// How it makes a database: the quicker way where nothing has to reach a disk, and known since version 15.
+    copies_files: bool,
 }
 
 impl Postgres {
@@ -77,8 +79,8 @@ impl Postgres {
     /// `Answer`, when the server refuses.
     pub fn database(&self, about: &str) -> Result<String, Failure> {
         let name = fresh_name(about);
-        // Copying files is the quicker way when nothing has to reach the disk.
-        self.sql(&format!("CREATE DATABASE {name} OWNER {USER} STRATEGY file_copy"))?;
+        let strategy = if self.copies_files { "STRATEGY file_copy" } else { "" };
+        self.sql(&format!("CREATE DATABASE {name} OWNER {USER} {strategy}"))?;
         Ok(self.url_of(USER, self.password.as_deref(), &name))
     }
 
@@ -161,7 +163,8 @@ pub struct PostgresOptions {
 }
 
 impl PostgresOptions {
-    /// Whether it waits for the disk. Tests of durability do; off by default.
+    /// Whether it waits for the disk, as tests of durability and of speed do. Off by default: then its data is in memory, where
+    /// there is room, and still outlives a `kill9`.
     #[must_use]
     pub fn fsync(mut self, on: bool) -> Self {
         self.fsync = on;
@@ -201,7 +204,8 @@ impl PostgresOptions {
     fn start_on(&self, port: Port) -> Result<Postgres, Failure> {
         let binary = programs::find_postgres("postgres")?;
         let account = Account::not_root().unwrap_or(Account::Mine);
-        let folder = Folder::owned_by(account)?;
+        let place = if self.fsync { Place::Disk } else { Place::Memory };
+        let folder = Folder::owned_by(account, place)?;
         let version = programs::run(Command::new(&binary).arg("--version"), Account::Mine, "")?;
         let data = template::fill(&folder, "postgres", &version, |data| {
             let mut initdb = Command::new(programs::find_postgres("initdb")?);
@@ -240,13 +244,19 @@ impl PostgresOptions {
         }
         // SIGINT stops cleanly without waiting for clients; SIGQUIT at once, and still frees the shared memory.
         let process = program.stops_by(Signal::INT).ends_by(Signal::QUIT).start_in(folder)?;
-        let mut postgres = Postgres { process, port, password: self.password.clone() };
+        let copies_files = !self.fsync && major(&version).is_some_and(|major| major >= 15);
+        let mut postgres = Postgres { process, port, password: self.password.clone(), copies_files };
         postgres.ready()?;
         if let Some(password) = &self.password {
             postgres.sql(&format!("ALTER ROLE {USER} PASSWORD '{password}'"))?;
         }
         Ok(postgres)
     }
+}
+
+/// `postgres (PostgreSQL) 15.18 (Debian ...)`
+fn major(version: &str) -> Option<u32> {
+    version.split_whitespace().nth(2)?.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 /// Who may connect, in the words of `pg_hba.conf`; PgBouncer takes the same.
@@ -263,4 +273,16 @@ fn forget_shared_memory(process: &Process) {
     let Some(id) = lines.lines().nth(6).and_then(|line| line.split_whitespace().nth(1)) else { return };
     // Without this tool a few bytes stay until the machine restarts.
     let _ = programs::run(Command::new("ipcrm").args(["-m", id]), process.place().account(), "");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_major_version_is_read() {
+        assert_eq!(major("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"), Some(15));
+        assert_eq!(major("postgres (PostgreSQL) 19beta1"), Some(19));
+        assert_eq!(major("postgres"), None);
+    }
 }

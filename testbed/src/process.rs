@@ -6,7 +6,6 @@ mod watcher;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -35,6 +34,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 const LOG_TAIL: usize = 4096;
 
 const LOG: &str = "log";
+
+/// Makes a program the leader of a session of its own, in its own place, so that the process id stays. In the session of the test
+/// a frozen program would get SIGHUP from the kernel when the test dies, before anybody can tidy up.
+const OWN_SESSION: &str = "setsid";
 
 /// A program and how to run it.
 ///
@@ -133,7 +136,7 @@ impl Program {
 /// A running program. Dropping it ends it, and everything it started, and removes its folder; so does the death of the test's
 /// own process, by whatever signal.
 ///
-/// It is the leader of a process group of its own: Ctrl-C at a terminal reaches the test, not the program.
+/// It is the leader of a session of its own: Ctrl-C at a terminal reaches the test, not the program.
 #[derive(Debug)]
 pub struct Process {
     program: Program,
@@ -299,14 +302,18 @@ impl Process {
         let (begins, log, errors) = open().map_err(Failure::system("opening a log"))?;
         self.log_begins = begins;
 
-        let mut command = Command::new(&self.program.binary);
+        if !self.program.binary.is_file() {
+            let doing = format!("starting {}", self.program.binary.display());
+            return Err(Failure::system(doing)("there is no such file"));
+        }
+        let mut command = Command::new(OWN_SESSION);
         scrub(&mut command);
         command
+            .arg(&self.program.binary)
             .args(&self.program.args)
             .env("HOME", self.folder.path())
             .envs(self.program.env.iter().map(|(key, value)| (key, value)))
             .current_dir(self.folder.path())
-            .process_group(0)
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors);

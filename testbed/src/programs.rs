@@ -57,3 +57,23 @@ pub(crate) fn run(command: &mut Command, account: Account, input: &str) -> Resul
     let said = [output.stdout, output.stderr].concat();
     Err(Failure::answer(name, &String::from_utf8_lossy(&said).trim_end()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_program_is_named_with_what_to_do() {
+        let missing = find("Example", "no-such-program").unwrap_err();
+        let said = "Example is not installed (no-such-program is missing): run scripts/servers";
+        assert_eq!(missing.to_string(), said);
+        assert_eq!(Failure::from(missing).to_string(), said);
+        assert!(find("Example", "sh").is_ok());
+    }
+
+    #[test]
+    fn a_program_that_fails_says_why() {
+        let failure = run(Command::new("/bin/sh").args(["-c", "cat; exit 1"]), Account::Mine, "no room");
+        assert_eq!(failure.unwrap_err().to_string(), "/bin/sh: no room");
+    }
+}

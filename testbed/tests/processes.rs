@@ -1,4 +1,5 @@
 //! Child processes: clean environment, ready line, signals, and that none outlives the test.
+#![expect(clippy::unwrap_used, reason = "a test's own functions")]
 
 use std::path::Path;
 use std::process::{Command, Stdio};

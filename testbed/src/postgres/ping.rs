@@ -20,6 +20,8 @@ pub(crate) fn ping(address: SocketAddr, within: Duration) -> Result<(), Failure>
 
 fn select_one(address: SocketAddr, deadline: Instant) -> io::Result<bool> {
     let mut stream = TcpStream::connect_timeout(&address, left(deadline)?)?;
+    // Its own messages are small, and waiting for an acknowledgement would take longer than the query.
+    stream.set_nodelay(true)?;
     let mut startup = PROTOCOL_3.to_be_bytes().to_vec();
     startup.extend(format!("user\0{ADMIN}\0database\0postgres\0\0").bytes());
     stream.write_all(&with_length(&startup))?;
