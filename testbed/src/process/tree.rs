@@ -64,13 +64,14 @@ pub(super) fn is_gone(pid: u32) -> bool {
     parent_and_state(&format!("/proc/{pid}/stat")).is_none_or(|(_, state)| matches!(state, 'Z' | 'X'))
 }
 
-/// Stopped are all its threads, not only the first.
+/// Stopped are all its threads, not only the first. One that is inside the kernel (`D`) counts: it runs no code of its own before it
+/// stops, and one that waits for a child it just forked stays there as long as the child is stopped.
 fn is_stopped(pid: u32) -> bool {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return true };
     threads.flatten().all(|thread| {
         let stat = thread.path().join("stat");
         parent_and_state(&stat.to_string_lossy())
-            .is_none_or(|(_, state)| matches!(state, 'T' | 't' | 'Z' | 'X'))
+            .is_none_or(|(_, state)| matches!(state, 'T' | 't' | 'D' | 'Z' | 'X'))
     })
 }
 
