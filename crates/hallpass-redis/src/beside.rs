@@ -51,8 +51,7 @@ impl Beside {
     async fn found(&self, at: &Pointer, hash: Option<&HashedToken>) -> Result<Option<Found>, Unavailable> {
         let shelf = &self.redis.shelf;
         let Some(user) = at.owner.user() else { return Err(crate::error::corrupt("a user's id")) };
-        let (token, owner) =
-            tokio::join!(shelf.read(at, hash, shelf.link.deadline()), self.owner(&user));
+        let (token, owner) = tokio::join!(shelf.read(at, hash, shelf.link.deadline()), self.owner(&user));
         let Some((record, _)) = token? else { return Ok(None) };
         let (epoch, account) = owner?;
         Ok(Some(Found::new(record, epoch).with_account(account)))
@@ -235,6 +234,9 @@ impl AccountStore for Beside {
 
 impl fmt::Debug for Beside {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Beside").field("redis", &self.redis).field("epochs", &self.epochs).finish_non_exhaustive()
+        f.debug_struct("Beside")
+            .field("redis", &self.redis)
+            .field("epochs", &self.epochs)
+            .finish_non_exhaustive()
     }
 }

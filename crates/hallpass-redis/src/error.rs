@@ -12,7 +12,9 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 #[non_exhaustive]
 pub enum OpenError {
     /// The address is none.
-    #[error("{what}: give redis://HOST:PORT, or redis-cluster://HOST:PORT,HOST:PORT; with TLS rediss:// or rediss-cluster://")]
+    #[error(
+        "{what}: give redis://HOST:PORT, or redis-cluster://HOST:PORT,HOST:PORT; with TLS rediss:// or rediss-cluster://"
+    )]
     Url {
         /// What is wrong with it.
         what: String,
@@ -34,7 +36,9 @@ pub enum OpenError {
         source: Box<dyn StdError + Send + Sync>,
     },
     /// The name or password is not accepted, or one is missing.
-    #[error("Redis at {address} refuses the log-in: check user and password (redis://USER:PASSWORD@HOST:PORT)")]
+    #[error(
+        "Redis at {address} refuses the log-in: check user and password (redis://USER:PASSWORD@HOST:PORT)"
+    )]
     Login {
         /// Where.
         address: String,
@@ -62,7 +66,9 @@ pub enum OpenError {
         needed: &'static str,
     },
     /// The address is for a single node and leads to a cluster.
-    #[error("Redis at {address} is part of a cluster: begin the address with redis-cluster:// or rediss-cluster://")]
+    #[error(
+        "Redis at {address} is part of a cluster: begin the address with redis-cluster:// or rediss-cluster://"
+    )]
     IsCluster {
         /// Where.
         address: String,
@@ -100,7 +106,9 @@ pub enum OpenError {
         address: String,
     },
     /// Tokens with this prefix were made by another kind of store, or by a later version of this one.
-    #[error("the keys {prefix}* are of another use ({found}), and this one is {wanted}: choose another prefix")]
+    #[error(
+        "the keys {prefix}* are of another use ({found}), and this one is {wanted}: choose another prefix"
+    )]
     OtherUse {
         /// What all keys begin with.
         prefix: String,

@@ -89,7 +89,10 @@ async fn settle(link: &Link, prefix: &Prefix, address: &str, wanted: &'static st
                 Ok(Ok(value)) => return Ok(redis::from_redis_value(value).unwrap_or_default()),
                 Ok(Err(error)) => return Err(OpenError::new(address, prefix.as_str(), error)),
                 Err(unavailable) => {
-                    return Err(OpenError::Unreachable { address: address.to_owned(), source: unavailable.into() });
+                    return Err(OpenError::Unreachable {
+                        address: address.to_owned(),
+                        source: unavailable.into(),
+                    });
                 }
             }
         }
@@ -104,7 +107,10 @@ async fn settle(link: &Link, prefix: &Prefix, address: &str, wanted: &'static st
 
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisStore").field("address", &self.address).field("prefix", &self.shelf.prefix).finish()
+        f.debug_struct("RedisStore")
+            .field("address", &self.address)
+            .field("prefix", &self.shelf.prefix)
+            .finish()
     }
 }
 

@@ -13,8 +13,11 @@ use std::{
 
 use hallpass::Unavailable;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind, Value,
-    aio::MultiplexedConnection, cluster::ClusterClient, cluster_async::ClusterConnection,
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind,
+    Value,
+    aio::MultiplexedConnection,
+    cluster::ClusterClient,
+    cluster_async::ClusterConnection,
     cluster_routing::{MultipleNodeRoutingInfo, ResponsePolicy, RoutingInfo},
 };
 use tokio::{
@@ -50,7 +53,10 @@ pub(crate) enum Target {
 }
 
 impl Target {
-    pub(crate) fn cluster(nodes: Vec<redis::ConnectionInfo>, tls: Option<redis::TlsCertificates>) -> RedisResult<Self> {
+    pub(crate) fn cluster(
+        nodes: Vec<redis::ConnectionInfo>,
+        tls: Option<redis::TlsCertificates>,
+    ) -> RedisResult<Self> {
         let (shortest, longest) = CLUSTER_PAUSE_MS;
         let mut builder = ClusterClient::builder(nodes)
             .retries(CLUSTER_RETRIES)
@@ -74,7 +80,8 @@ impl Target {
 
 pub(crate) async fn single(client: &Client) -> RedisResult<MultiplexedConnection> {
     // Answers are waited for by whoever asks.
-    let config = AsyncConnectionConfig::new().set_connection_timeout(Some(ONE_ATTEMPT)).set_response_timeout(None);
+    let config =
+        AsyncConnectionConfig::new().set_connection_timeout(Some(ONE_ATTEMPT)).set_response_timeout(None);
     client.get_multiplexed_async_connection_with_config(&config).await
 }
 
@@ -212,7 +219,8 @@ impl Link {
 
 /// An answer of another shape than ours is an error, never passed over.
 pub(crate) fn read<T: FromRedisValue>(answer: Value) -> Result<T, Unavailable> {
-    T::from_redis_value(answer).map_err(|error| Unavailable::because("Redis has a value that cannot be read", error))
+    T::from_redis_value(answer)
+        .map_err(|error| Unavailable::because("Redis has a value that cannot be read", error))
 }
 
 /// Until it succeeds, or the store is dropped.

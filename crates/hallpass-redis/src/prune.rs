@@ -133,8 +133,7 @@ impl Shelf {
             for member in &owners {
                 let (raised, owner) = member.split_once(':').ok_or_else(|| corrupt("an index"))?;
                 let owner = Owner::from_escaped(owner);
-                let (count, is_clean) =
-                    self.sweep(&owner, raised, cutoff, limit - deleted, epochs).await?;
+                let (count, is_clean) = self.sweep(&owner, raised, cutoff, limit - deleted, epochs).await?;
                 deleted += count;
                 swept += u64::from(is_clean && self.is_swept(&owner, member, epochs).await?);
                 if deleted >= limit {
@@ -301,7 +300,8 @@ impl Shelf {
             "" => self.by_id(id, by).await?.map(|(hash, _)| hash),
             hash => Some(hash.to_owned()),
         };
-        let pointers = hash.map(|hash| self.prefix.by_hash_text(&hash)).into_iter().chain([self.prefix.by_id(id)]);
+        let pointers =
+            hash.map(|hash| self.prefix.by_hash_text(&hash)).into_iter().chain([self.prefix.by_id(id)]);
         for key in pointers {
             self.link.ask::<u32>(cmd("UNLINK").arg(key), by).await?;
         }

@@ -355,7 +355,8 @@ impl Shelf {
             let mut range = cmd("ZREVRANGEBYLEX");
             range.arg(keys.list()).arg(&below).arg(format!("[{purpose}:")).arg("LIMIT").arg(0).arg(at_once);
             let members: Vec<String> = self.link.ask(&range, by).await?;
-            let ids: Vec<&str> = members.iter().filter_map(|member| Some(member.rsplit_once('.')?.1)).collect();
+            let ids: Vec<&str> =
+                members.iter().filter_map(|member| Some(member.rsplit_once('.')?.1)).collect();
             // The epoch and these tokens at one moment.
             let mut read = cmd("MGET");
             read.arg(keys.epoch());
