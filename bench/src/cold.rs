@@ -12,7 +12,7 @@ use std::{
 
 use hallpass::{Guard, PlainToken, Purpose, account::Accounts};
 use hallpass_sqlite::{Options, SqliteStore};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 use crate::{
     Plan,
@@ -153,11 +153,11 @@ thread_local! {
 fn select(path: &Path, hash: &[u8; 32]) {
     CONNECTION.with_borrow_mut(|slot| {
         if slot.as_ref().is_none_or(|(open, _)| open != path) {
-            let connection = Connection::open_with_flags(
-                path,
-                OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-            );
-            *slot = Some((path.to_owned(), connection.expect("the database")));
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let connection = Connection::open_with_flags(path, flags).expect("the database");
+            // Without it SQLite plans the statement anew for each value, and the limit would be no limit.
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).expect("a setting");
+            *slot = Some((path.to_owned(), connection));
         }
         let (_, connection) = slot.as_ref().expect("just opened");
         let mut statement = connection.prepare_cached(hallpass_sqlite::FIND).expect("the statement");

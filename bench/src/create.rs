@@ -34,11 +34,11 @@ pub(crate) fn measure(plan: &Plan, folder: &Path, report: &mut Report) {
 
     let (mut ours, mut limit, mut commits) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..=rounds {
-        let before = store.commits();
+        let before = store.counts().commits;
         let begin = Instant::now();
         let count = runtime.block_on(create(&guard, &user, time));
         let rate = count as f64 / begin.elapsed().as_secs_f64();
-        let batches = (store.commits() - before).max(1);
+        let batches = (store.counts().commits - before).max(1);
         // The same number of rows in a transaction as the store reached by itself.
         let batch = (count / batches).max(1);
         let bare_rate = bare.run(time, batch);

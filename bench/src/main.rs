@@ -47,7 +47,10 @@ impl Plan {
                 "--quick" => plan.quick = true,
                 "--json" => plan.json = true,
                 "--only" => plan.only.push(args.next().ok_or("--only takes a name")?),
-                "--server" => plan.server = args.next().ok_or("--server takes a path")?.into(),
+                "--server" => {
+                    let path = args.next().ok_or("--server takes a path")?;
+                    plan.server = std::path::absolute(path).map_err(|error| error.to_string())?;
+                }
                 other => return Err(format!("what is {other}?\n\n{HELP}")),
             }
         }

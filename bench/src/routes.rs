@@ -63,9 +63,9 @@ pub(crate) fn measure(plan: &Plan, folder: &Path, report: &mut Report) {
     for round in 0..=rounds {
         let one = load::run(address, CONNECTIONS, time, bare());
         let two = load::run(address, CONNECTIONS, time, good());
-        let before = store.finds();
+        let before = store.counts().reads;
         let three = load::run(address, CONNECTIONS, time, garbage());
-        statements += store.finds() - before;
+        statements += store.counts().reads - before;
         if round > 0 {
             bare_rates.push(one);
             good_rates.push(two);

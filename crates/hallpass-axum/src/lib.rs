@@ -74,3 +74,8 @@ pub use issued::Issued;
 pub use layer::{BearerLayer, BearerService, ResponseFuture};
 pub use rejection::Rejection;
 pub use state::HasGuard;
+
+/// The example of the README, which must compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

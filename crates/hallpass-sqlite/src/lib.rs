@@ -20,6 +20,7 @@
 
 mod accounts;
 mod audit;
+mod check_up;
 mod connection;
 mod error;
 mod migrations;
@@ -40,8 +41,12 @@ use crate::{
     writer::Writer,
 };
 
+pub use check_up::{CheckUp, check_up};
 pub use error::OpenError;
 pub use migrations::{Inspection, inspect, migrate, migrations};
+/// The statement of a look-up by hash, for who measures the store against the bare driver.
+#[doc(hidden)]
+pub use tokens::FIND;
 
 /// A file with tokens, accounts and an audit trail: a [`TokenStore`](hallpass::TokenStore), an
 /// [`AccountStore`](hallpass::account::AccountStore) and an [`AuditStore`](hallpass::audit::AuditStore). Cheap to clone.
@@ -96,11 +101,12 @@ impl SqliteStore {
         &self.inner.path
     }
 
-    /// How much was written through this store so far, for metrics.
+    /// How much was read and written through this store so far, for metrics.
     #[must_use]
     pub fn counts(&self) -> Counts {
         let counts = self.inner.writer.counts();
         Counts {
+            reads: self.inner.readers.count(),
             writes: counts.writes.load(Ordering::Relaxed),
             commits: counts.commits.load(Ordering::Relaxed),
         }
@@ -140,16 +146,16 @@ impl Options {
         Self::new().busy_timeout(Self::COMMAND_LINE_WAIT)
     }
 
-    /// Sets how long a call waits for its turn, be it behind other calls or behind another process that is writing, before it is
-    /// `Unavailable`. In milliseconds; the disk's own time is not in it.
+    /// Sets how long a call waits for its turn, be it behind other calls or behind another process that is writing,
+    /// before it is `Unavailable`. To the millisecond; the disk's own time is not in it.
     #[must_use]
     pub fn busy_timeout(mut self, wait: Duration) -> Self {
         self.busy_timeout = wait;
         self
     }
 
-    /// Sets whether to make the file and to bring its schema up to date. If not, a missing file is [`OpenError::Missing`] and an
-    /// older schema [`OpenError::Behind`].
+    /// Sets whether to make the file and to bring its schema up to date. If not, a missing file is
+    /// [`OpenError::Missing`] and an older schema [`OpenError::Behind`].
     #[must_use]
     pub fn migrate(mut self, migrate: bool) -> Self {
         self.migrate = migrate;
@@ -167,6 +173,8 @@ impl Default for Options {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {
+    /// Look-ups, each one statement.
+    pub reads: u64,
     /// Changes that were asked for and answered, refused ones included.
     pub writes: u64,
     /// Transactions they were made in: each waited once for the disk.

@@ -118,9 +118,7 @@ impl<'a, U: UserProvider> Issue<'a, U> {
         let Self { guard, proof, wishes } = self;
         let inner = &guard.inner;
         let wishes = wishes?;
-        if serde_json::to_string(&wishes.meta).map_or(true, |text| text.len() > META_MAX) {
-            return Err(Invalid::new("meta", "must be at most 4096 bytes of JSON").into());
-        }
+        accept_meta(&wishes.meta)?;
         let maker = if let Proof::Token(maker) = &proof { Some(*maker) } else { None };
         let scopes = accept_scopes(wishes.scopes, maker)?;
         accept_life(&inner.purpose, wishes.expires_in.as_ref(), maker, inner.clock.now())?;
@@ -279,6 +277,18 @@ pub(super) fn accept_name(name: &str) -> Result<String, Invalid> {
         return Err(Invalid::new("name", "must be 1 to 100 characters on one line"));
     }
     Ok(name.to_owned())
+}
+
+/// An object that is small enough, and that reads back as it is: what is nested too deeply would not.
+fn accept_meta(meta: &serde_json::Map<String, serde_json::Value>) -> Result<(), Invalid> {
+    let text = serde_json::to_string(meta).unwrap_or_default();
+    if text.len() > META_MAX {
+        return Err(Invalid::new("meta", "must be at most 4096 bytes of JSON"));
+    }
+    match serde_json::from_str::<serde_json::Map<_, _>>(&text) {
+        Ok(read) if read == *meta => Ok(()),
+        _ => Err(Invalid::new("meta", "must be nested less than 128 levels deep")),
+    }
 }
 
 /// The scopes asked for, within those of the maker.
