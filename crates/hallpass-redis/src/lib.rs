@@ -1,0 +1,201 @@
+//! Hallpass tokens in Redis: on a single node, on a Redis Cluster, or beside a database that keeps the accounts.
+mod beside;
+mod error;
+mod keys;
+mod link;
+mod nodes;
+mod prune;
+mod record;
+mod scripts;
+mod shelf;
+mod tokens;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use hallpass::{TokenStore, Unavailable, account::AccountStore};
+use redis::{TlsCertificates, cmd};
+
+use crate::{keys::Prefix, link::Link, nodes::Place, shelf::Shelf};
+
+pub use beside::Beside;
+pub use error::OpenError;
+pub use nodes::Node;
+
+/// Tokens in Redis: a [`TokenStore`]. Cheap to clone.
+///
+/// All callers share one connection, on which their commands follow one another without waiting; it is replaced by itself when it
+/// breaks. A future that is dropped leaves its change made whole or not at all.
+#[derive(Clone)]
+pub struct RedisStore {
+    shelf: Shelf,
+    address: Arc<str>,
+}
+
+impl RedisStore {
+    /// Connects, and makes sure that this Redis can keep tokens: its version, that it persists what it acknowledges, that it never
+    /// evicts a key. What may be lost all the same is a warning in the log, at every start.
+    ///
+    /// `url` is `redis://[USER:PASSWORD@]HOST[:PORT][/DB]`, or for a cluster `redis-cluster://[USER:PASSWORD@]HOST:PORT,HOST:PORT`, of
+    /// which one that answers is enough. With TLS `rediss://` or `rediss-cluster://`.
+    ///
+    /// # Errors
+    /// Each says what to do.
+    pub async fn connect(url: &str, options: Options) -> Result<Self, OpenError> {
+        Self::open(url, options, "tokens and epochs").await
+    }
+
+    /// The same for tokens alone: `database` keeps the epochs and the accounts, and decides what is ended.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn beside<S>(url: &str, options: Options, database: Arc<S>) -> Result<Beside, OpenError>
+    where
+        S: TokenStore + AccountStore,
+    {
+        let redis = Self::open(url, options, "tokens beside a database").await?;
+        Ok(Beside { redis, epochs: Arc::clone(&database) as _, accounts: database })
+    }
+
+    async fn open(url: &str, options: Options, wanted: &'static str) -> Result<Self, OpenError> {
+        let prefix = Prefix::parse(&options.prefix).ok_or(OpenError::Prefix)?;
+        let place = Place::parse(url)?;
+        let address = place.address();
+        let (link, _) = place.open(&prefix, &options).await?;
+        settle(&link, &prefix, &address, wanted).await?;
+        let shelf = Shelf { prefix, link, keep_expired: options.keep_expired };
+        Ok(Self { shelf, address: address.into() })
+    }
+
+    /// The servers that keep the tokens, as they are now.
+    ///
+    /// # Errors
+    /// [`Unavailable`] if they are out of reach.
+    pub async fn nodes(&self) -> Result<Vec<Node>, Unavailable> {
+        nodes::inspect(&self.shelf.link, &self.address).await.map_err(error::unavailable)
+    }
+}
+
+/// Writes what this prefix is used for, or makes sure that it is what it was. Tokens whose epochs are kept in one place must never be
+/// judged by epochs of another.
+async fn settle(link: &Link, prefix: &Prefix, address: &str, wanted: &'static str) -> Result<(), OpenError> {
+    const FORM: &str = "hallpass 1: ";
+    let wanted_value = format!("{FORM}{wanted}");
+    let found = async {
+        let mut set = cmd("SET");
+        set.arg(prefix.about()).arg(&wanted_value).arg("NX");
+        for command in [&set, cmd("GET").arg(prefix.about())] {
+            match link.try_ask(command, link.deadline()).await {
+                Ok(Ok(redis::Value::Nil)) | Ok(Ok(redis::Value::Okay)) => {}
+                Ok(Ok(value)) => return Ok(redis::from_redis_value(value).unwrap_or_default()),
+                Ok(Err(error)) => return Err(OpenError::new(address, prefix.as_str(), error)),
+                Err(unavailable) => {
+                    return Err(OpenError::Unreachable {
+                        address: address.to_owned(),
+                        source: unavailable.into(),
+                    });
+                }
+            }
+        }
+        Ok(String::new())
+    };
+    let found: String = found.await?;
+    if found == wanted_value {
+        return Ok(());
+    }
+    Err(OpenError::OtherUse { prefix: prefix.as_str().to_owned(), found, wanted })
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore")
+            .field("address", &self.address)
+            .field("prefix", &self.shelf.prefix)
+            .finish()
+    }
+}
+
+/// How a store is opened.
+#[derive(Clone)]
+pub struct Options {
+    prefix: String,
+    timeout: Duration,
+    keep_expired: Duration,
+    allow_volatile: bool,
+    root_certificates: Option<Vec<u8>>,
+}
+
+impl Options {
+    /// So long a call may take: an answer must come within a second.
+    const TIMEOUT: Duration = Duration::from_millis(800);
+    /// So long an expired token can be listed, if nobody prunes: as long as the command line's own `prune` leaves it.
+    const KEEP_EXPIRED: Duration = Duration::from_hours(30 * 24);
+
+    /// Keys begin with `hallpass:`, a call takes 800 ms at most, an expired token vanishes after 30 days, and nothing may be lost.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            prefix: "hallpass:".to_owned(),
+            timeout: Self::TIMEOUT,
+            keep_expired: Self::KEEP_EXPIRED,
+            allow_volatile: false,
+            root_certificates: None,
+        }
+    }
+
+    /// Sets what all keys begin with: 1 to 64 letters, digits and any of `_ - . : /`.
+    #[must_use]
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Sets how long a call may take before it is `Unavailable`. In milliseconds.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Sets how long an expired token can still be listed before it vanishes by itself. In days; whoever has many short-lived
+    /// tokens saves memory with less. Pruning may delete it earlier.
+    #[must_use]
+    pub fn keep_expired(mut self, keep: Duration) -> Self {
+        self.keep_expired = keep;
+        self
+    }
+
+    /// Sets whether to accept a Redis without append-only persistence: when it stops, tokens are lost and revoked ones are good again.
+    #[must_use]
+    pub fn allow_volatile(mut self, allow: bool) -> Self {
+        self.allow_volatile = allow;
+        self
+    }
+
+    /// Sets which certificates may sign the server's, in PEM, instead of the system's own.
+    #[must_use]
+    pub fn root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.root_certificates = Some(pem.into());
+        self
+    }
+
+    fn tls(&self) -> TlsCertificates {
+        TlsCertificates { client_tls: None, root_cert: self.root_certificates.clone() }
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("prefix", &self.prefix)
+            .field("timeout", &self.timeout)
+            .field("keep_expired", &self.keep_expired)
+            .field("allow_volatile", &self.allow_volatile)
+            .finish_non_exhaustive()
+    }
+}
