@@ -1,6 +1,6 @@
 //! Where the database is, how it is reached, and what is set on each connection.
 
-use std::{path::Path, time::Duration};
+use std::{net::IpAddr, path::Path, time::Duration};
 
 use mysql_async::{Conn, Opts, OptsBuilder, Row, SslOpts, Statement, Value, prelude::Queryable};
 use url::Url;
@@ -82,10 +82,10 @@ impl Address {
 
         let tls = match asked.mode {
             Some(mode) => mode,
-            None if asked.socket.is_some() || opts.addr_is_loopback() => SslMode::Disabled,
+            None if asked.socket.is_some() || is_this_machine(&host) => SslMode::Disabled,
             None => SslMode::VerifyIdentity,
         };
-        let ip_or_host = opts.ip_or_hostname().trim_matches(['[', ']']).to_owned();
+        let ip_or_host = host.trim_matches(['[', ']']).to_owned();
         let opts = OptsBuilder::from_opts(opts)
             // Given apart from the URL, so that the name is looked up without blocking the thread.
             .ip_or_hostname(ip_or_host)
@@ -146,6 +146,11 @@ impl Address {
     pub(crate) fn failed(&self, error: mysql_async::Error) -> OpenError {
         OpenError::new(&self.server, error)
     }
+}
+
+fn is_this_machine(host: &str) -> bool {
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// What the URL asks for after the question mark.
@@ -376,7 +381,10 @@ mod tests {
         let tls = |url: &str| address(url).unwrap().opts.ssl_opts().cloned();
         let strict = tls("mysql://u:p@db.example.com/d").unwrap();
         assert!(!strict.accept_invalid_certs() && !strict.skip_domain_validation());
-        assert!(tls("mysql://u:p@127.0.0.1/d").is_none());
+        for here in ["127.0.0.1", "[::1]", "localhost"] {
+            assert!(tls(&format!("mysql://u:p@{here}:3307/d")).is_none(), "{here}");
+        }
+        assert!(tls("mysql://u:p@localhost.example.com/d").is_some());
         assert!(tls("mysql://u:p@localhost/d?socket=/run/mysqld/mysqld.sock").is_none());
         assert!(tls("mysql://u:p@db.example.com/d?ssl-mode=disabled").is_none());
         assert!(tls("mysql://u:p@127.0.0.1/d?ssl-mode=VERIFY_IDENTITY").is_some());
