@@ -78,24 +78,14 @@ impl MysqlStore {
         let address = Address::parse(url, &options)?;
         let plan = Plan::whole(&options)?;
         let mut first = first_connection(&address).await?;
-        match (first.server().flush, options.migrate) {
-            (0, _) => tracing::warn!(
-                server = address.server(),
-                "innodb_flush_log_at_trx_commit is 0: up to a second of what was acknowledged is lost when the database ends"
-            ),
-            (2, _) => tracing::warn!(
-                server = address.server(),
-                "innodb_flush_log_at_trx_commit is 2: when the machine ends (not the database alone), up to a second of \
-                 what was acknowledged is lost, and tokens that were revoked in it live again; set it to 1"
-            ),
-            _ => {}
-        }
-        if options.migrate {
+        warn_if_volatile(&address, first.server().flush);
+        if !plan.left(&mut first, &address).await?.is_empty() {
+            if !options.migrate {
+                return Err(OpenError::Behind { server: address.server().to_owned() });
+            }
             for migration in migrations::apply(&address, &plan).await? {
                 tracing::info!(%migration, "the database was migrated");
             }
-        } else {
-            plan.check(&mut first, &address).await?;
         }
         plan.check_engines(&mut first, &address).await?;
         let ids = Ids::new(&options.naming, options.user_id_column)?;
@@ -106,6 +96,22 @@ impl MysqlStore {
         }
         let pool = Pool::new(address, first, options.pool_size, options.call_timeout);
         Ok(Self { pool, sql, ids })
+    }
+}
+
+fn warn_if_volatile(address: &Address, flush: u8) {
+    match flush {
+        0 => tracing::warn!(
+            server = address.server(),
+            "innodb_flush_log_at_trx_commit is 0: up to a second of what was acknowledged is lost when the database \
+             ends, and tokens that were revoked in it live again; set it to 1"
+        ),
+        2 => tracing::warn!(
+            server = address.server(),
+            "innodb_flush_log_at_trx_commit is 2: when the machine ends (not the database alone), up to a second of \
+             what was acknowledged is lost, and tokens that were revoked in it live again; set it to 1"
+        ),
+        _ => {}
     }
 }
 

@@ -158,18 +158,6 @@ impl<'a> Plan<'a> {
         self.ids.fill(self.naming, template)
     }
 
-    /// Refuses a database that is not up to date.
-    pub(crate) async fn check(
-        &self,
-        connection: &mut Connection,
-        address: &Address,
-    ) -> Result<(), OpenError> {
-        match self.left(connection, address).await? {
-            [] => Ok(()),
-            [..] => Err(OpenError::Behind { server: address.server().to_owned() }),
-        }
-    }
-
     /// Refuses a table without transactions: it may have been there before us, or been changed since.
     pub(crate) async fn check_engines(
         &self,
@@ -193,7 +181,8 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    async fn left(
+    /// What was not run yet.
+    pub(crate) async fn left(
         &self,
         connection: &mut Connection,
         address: &Address,
