@@ -45,7 +45,8 @@ CREATE TABLE IF NOT EXISTS {migrations} (
     -- Microseconds since 1970-01-01T00:00:00Z.
     applied_at bigint  NOT NULL
 )";
-const HAS_NOTES: &str = "SELECT to_regclass($1) IS NOT NULL";
+/// Read from a table, whichever: only that makes a session hear of what others made since its transaction began.
+const HAS_NOTES: &str = "SELECT to_regclass($1) IS NOT NULL FROM pg_class WHERE relname = 'pg_class'";
 const NOTES: &str = "SELECT version, checksum FROM {migrations}";
 const NOTE: &str = "INSERT INTO {migrations} (version, name, checksum, applied_at) VALUES ($1, $2, $3, $4)";
 
@@ -62,10 +63,10 @@ const RIGHTS: [(Table, &str); 5] = [
     (Table::Migrations, "SELECT"),
 ];
 const MISSING_RIGHTS: &str = "
-    SELECT format('GRANT %s ON TABLE %s TO %I', string_agg(\"right\", ', '), name, current_user)
-    FROM (SELECT name, unnest(string_to_array(rights, ', ')) AS \"right\"
-          FROM unnest($1, $2) AS needed (name, rights)) needed
-    WHERE NOT has_table_privilege(name, \"right\")
+    SELECT format('GRANT %s ON TABLE %s TO %I', string_agg(wanted, ', ' ORDER BY place), name, current_user)
+    FROM unnest($1, $2) AS needed (name, rights),
+         unnest(string_to_array(rights, ', ')) WITH ORDINALITY AS one (wanted, place)
+    WHERE NOT has_table_privilege(name, wanted)
     GROUP BY name ORDER BY name";
 /// Why something could not be made, or looked at: `$1` is the schema, or NULL for the default one.
 const MISSING_RIGHTS_TO_MIGRATE: &str = "

@@ -22,10 +22,13 @@ use crate::{
 /// The callers who still wait on it keep it until they are done.
 #[derive(Debug)]
 pub(crate) struct Readers {
-    lanes: Vec<RwLock<Option<Arc<Link>>>>,
+    lanes: Vec<Lane>,
     next: AtomicUsize,
     connector: Arc<Connector>,
 }
+
+/// One of the connections, while there is one.
+type Lane = RwLock<Option<Arc<Link>>>;
 
 impl Readers {
     pub(crate) fn new(connector: Arc<Connector>, lanes: usize) -> Self {
@@ -40,24 +43,26 @@ impl Readers {
         values: &[Value<'_>],
         deadline: Deadline,
     ) -> Result<Vec<Row>, Unavailable> {
-        match self.attempt(sql, values, deadline).await? {
-            Ok(rows) => return Ok(rows),
-            Err(error) if is_of_the_connection(&error) || is_passing(&error) => {}
-            Err(error) => return Err(unavailable(&error)),
-        }
-        self.attempt(sql, values, deadline).await?.map_err(|error| unavailable(&error))
-    }
-
-    async fn attempt(
-        &self,
-        sql: &Sql,
-        values: &[Value<'_>],
-        deadline: Deadline,
-    ) -> Result<Result<Vec<Row>, Error>, Unavailable> {
         let number = self.next.fetch_add(1, Ordering::Relaxed) % self.lanes.len();
         let Some(lane) = self.lanes.get(number) else {
             return Err(Unavailable::new("there is no connection to read through"));
         };
+        match self.attempt(lane, sql, values, deadline).await? {
+            Ok(rows) => return Ok(rows),
+            Err(error) if is_of_the_connection(&error) || is_passing(&error) => {}
+            Err(error) => return Err(unavailable(&error)),
+        }
+        // On the same lane: its connection, if that was the fault, is a new one now. The others may have gone with it.
+        self.attempt(lane, sql, values, deadline).await?.map_err(|error| unavailable(&error))
+    }
+
+    async fn attempt(
+        &self,
+        lane: &Lane,
+        sql: &Sql,
+        values: &[Value<'_>],
+        deadline: Deadline,
+    ) -> Result<Result<Vec<Row>, Error>, Unavailable> {
         let link = match present(lane) {
             Some(link) => link,
             None => self.connect(lane, deadline).await?,
@@ -72,11 +77,7 @@ impl Readers {
         Ok(answer)
     }
 
-    async fn connect(
-        &self,
-        lane: &RwLock<Option<Arc<Link>>>,
-        deadline: Deadline,
-    ) -> Result<Arc<Link>, Unavailable> {
+    async fn connect(&self, lane: &Lane, deadline: Deadline) -> Result<Arc<Link>, Unavailable> {
         let turn = self.connector.turn(deadline).await?;
         if let Some(link) = present(lane) {
             return Ok(link);
@@ -87,13 +88,13 @@ impl Readers {
     }
 }
 
-fn present(lane: &RwLock<Option<Arc<Link>>>) -> Option<Arc<Link>> {
+fn present(lane: &Lane) -> Option<Arc<Link>> {
     let link = lane.read().unwrap_or_else(PoisonError::into_inner);
     link.as_ref().filter(|link| !link.is_closed()).cloned()
 }
 
 /// Unless somebody did so already, and there is another in its place.
-fn retire(lane: &RwLock<Option<Arc<Link>>>, link: &Arc<Link>) {
+fn retire(lane: &Lane, link: &Arc<Link>) {
     let mut lane = lane.write().unwrap_or_else(PoisonError::into_inner);
     lane.take_if(|present| Arc::ptr_eq(present, link));
 }
