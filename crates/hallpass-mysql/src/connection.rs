@@ -54,6 +54,7 @@ pub(crate) struct Address {
     opts: Opts,
     /// Host, port and database, for people.
     server: String,
+    is_local: bool,
     allow_volatile: bool,
 }
 
@@ -80,9 +81,10 @@ impl Address {
         let bare = url.as_str().replacen("mariadb://", "mysql://", 1);
         let opts = Opts::from_url(&bare).map_err(|_| problem("cannot be read"))?;
 
+        let is_local = asked.socket.is_some() || is_this_machine(&host);
         let tls = match asked.mode {
             Some(mode) => mode,
-            None if asked.socket.is_some() || is_this_machine(&host) => SslMode::Disabled,
+            None if is_local => SslMode::Disabled,
             None => SslMode::VerifyIdentity,
         };
         let ip_or_host = host.trim_matches(['[', ']']).to_owned();
@@ -102,11 +104,16 @@ impl Address {
             // A change counts the rows it found, whether or not they were so already.
             .client_found_rows(true);
         let server = format!("{host}:{port}/{database}");
-        Ok(Self { opts: opts.into(), server, allow_volatile: options.allow_volatile })
+        Ok(Self { opts: opts.into(), server, is_local, allow_volatile: options.allow_volatile })
     }
 
     pub(crate) fn server(&self) -> &str {
         &self.server
+    }
+
+    /// Whether no byte leaves this machine.
+    pub(crate) fn is_local(&self) -> bool {
+        self.is_local
     }
 
     /// A connection as the store uses it.

@@ -17,7 +17,7 @@ use crate::{
     Options,
     columns::{Columns, bytes, hex, text},
     connection::{Address, Connection},
-    error::OpenError,
+    error::{OpenError, corrupt},
     user_ids::Ids,
 };
 
@@ -52,6 +52,8 @@ const DATABASE: &str = "SELECT DATABASE()";
 const ENGINES: &str = "
     SELECT table_name, engine FROM information_schema.tables
     WHERE table_schema = COALESCE(?, DATABASE()) AND table_name IN (?, ?, ?, ?)";
+const DURABILITY: &str = "SELECT @@GLOBAL.innodb_doublewrite, @@GLOBAL.log_bin, @@GLOBAL.sync_binlog";
+const CIPHER: &str = "SHOW SESSION STATUS LIKE 'Ssl_cipher'";
 const CLOCK: &str = "SELECT CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)";
 
 /// The migrations that this program has, first to last. Their SQL has places for the names; [`sql`] fills them.
@@ -109,9 +111,30 @@ pub async fn inspect(url: &str, options: &Options) -> Result<Inspection, OpenErr
     // The database's answer lies between the two.
     let here = before.as_micros().midpoint(SystemClock.now().as_micros());
     let there = now.and_then(|row| Columns::new(row).maybe_number("clock").ok()?).unwrap_or(here);
+    let durability = connection.ask(DURABILITY).await.map_err(|error| address.failed(error))?;
+    let cipher = connection.ask(CIPHER).await.map_err(|error| address.failed(error))?;
+    let read = || -> Result<_, Unavailable> {
+        let mut columns = Columns::new(durability.ok_or_else(|| corrupt("setting"))?);
+        let doublewrite = columns.text("innodb_doublewrite")?;
+        let has_binlog = columns.number::<i64>("log_bin")? != 0;
+        let sync_binlog: i64 = columns.number("sync_binlog")?;
+        let cipher = cipher.map(|row| {
+            let mut columns = Columns::new(row);
+            columns.value();
+            columns.maybe_text("Ssl_cipher")
+        });
+        let encrypted = cipher.transpose()?.flatten().is_some_and(|cipher| !cipher.is_empty());
+        Ok((doublewrite, has_binlog.then_some(sync_binlog), encrypted))
+    };
+    let (doublewrite, sync_binlog, encrypted) = read()
+        .map_err(|error| OpenError::Other { server: address.server().to_owned(), source: error.into() })?;
     let server = connection.server().clone();
     connection.close().await;
     Ok(Inspection {
+        doublewrite: ["1", "ON"].contains(&doublewrite.as_str()),
+        sync_binlog,
+        encrypted,
+        local: address.is_local(),
         pending: left,
         version: server.version,
         flush_log_at_trx_commit: server.flush,
@@ -133,6 +156,14 @@ pub struct Inspection {
     pub flush_log_at_trx_commit: u8,
     /// Whether the server takes no changes: tokens are verified, and nothing else.
     pub read_only: bool,
+    /// Whether a page that was written by half is mended after a crash of the machine (`innodb_doublewrite`).
+    pub doublewrite: bool,
+    /// `sync_binlog`, if there is a binary log. With 0 the log may lack, after a crash of the machine, what was acknowledged.
+    pub sync_binlog: Option<i64>,
+    /// Whether the connection is encrypted.
+    pub encrypted: bool,
+    /// Whether the connection does not leave this machine.
+    pub local: bool,
     /// How far the server's clock is ahead of ours, in microseconds; negative if it is behind.
     pub clock_ahead_micros: i64,
 }

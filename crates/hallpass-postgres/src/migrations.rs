@@ -83,7 +83,8 @@ const INSPECT: &str = "
     SELECT current_setting('server_version'), current_setting('fsync')::boolean,
            current_setting('full_page_writes')::boolean, current_setting('synchronous_commit'),
            current_setting('transaction_read_only')::boolean,
-           (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+           (extract(epoch FROM clock_timestamp()) * 1000000)::bigint,
+           coalesce((SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()), false)";
 
 /// The migrations that this program has, first to last. Their SQL is a template; see [`script`].
 #[must_use]
@@ -155,6 +156,8 @@ pub async fn inspect(url: &str, naming: &Naming) -> Result<Inspection, OpenError
             synchronous_commit: row.try_get(3)?,
             read_only: row.try_get(4)?,
             clock: Timestamp::from_micros(row.try_get(5)?),
+            encrypted: row.try_get(6)?,
+            local: visit.target.local,
         })
     };
     read().map_err(|error| visit.failed(&error))
@@ -180,6 +183,10 @@ pub struct Inspection {
     pub read_only: bool,
     /// What time it is there.
     pub clock: Timestamp,
+    /// Whether the connection is encrypted; behind a pooler, the pooler's own.
+    pub encrypted: bool,
+    /// Whether the connection does not leave this machine.
+    pub local: bool,
 }
 
 /// A connection to look at the schema, and to change it.

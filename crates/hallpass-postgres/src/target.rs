@@ -43,6 +43,8 @@ pub(crate) struct Target {
     pub(crate) tls: MakeRustlsConnect,
     /// Whether a pooler gives each transaction another connection.
     pub(crate) pgbouncer: bool,
+    /// Whether no byte leaves this machine.
+    pub(crate) local: bool,
     /// Hosts and ports, for messages.
     pub(crate) server: String,
     pub(crate) database: String,
@@ -52,9 +54,10 @@ pub(crate) struct Target {
 impl Target {
     pub(crate) fn parse(url: &str) -> Result<Self, OpenError> {
         let (ours, mut config) = split(url)?;
+        let local = is_local(&config);
         let security = match ours.security {
             Some(security) => security,
-            None if is_local(&config) => Security::Prefer,
+            None if local => Security::Prefer,
             None => Security::VerifyFull,
         };
         let (mode, trust) = match (security, ours.root) {
@@ -71,7 +74,7 @@ impl Target {
         defaults(&mut config);
         let user = config.get_user().unwrap_or("of this process").to_owned();
         let database = config.get_dbname().unwrap_or(&user).to_owned();
-        Ok(Self { config, tls, pgbouncer: ours.pgbouncer, server, database, user })
+        Ok(Self { config, tls, pgbouncer: ours.pgbouncer, local, server, database, user })
     }
 }
 

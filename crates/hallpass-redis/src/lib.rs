@@ -75,6 +75,16 @@ impl RedisStore {
     }
 }
 
+/// Looks at the servers that `url` names and changes nothing.
+///
+/// # Errors
+/// As [`RedisStore::connect`].
+pub async fn inspect(url: &str, options: Options) -> Result<Vec<Node>, OpenError> {
+    let prefix = Prefix::parse(&options.prefix).ok_or(OpenError::Prefix)?;
+    let (_, nodes) = Place::parse(url)?.open(&prefix, &options).await?;
+    Ok(nodes)
+}
+
 /// Writes what this prefix is used for, or makes sure that it is what it was. Tokens whose epochs are kept in one place must never be
 /// judged by epochs of another.
 async fn settle(link: &Link, prefix: &Prefix, address: &str, wanted: &'static str) -> Result<(), OpenError> {
