@@ -29,6 +29,9 @@
 //! this refuses. If one host of several is elsewhere, all are verified. `allow` is taken as `prefer`. As in libpq, `require` with a
 //! `sslrootcert` verifies the authority.
 //!
+//! A statement that waits longer than its caller does is ended by the server. Behind a pooler that cannot be asked for: set
+//! PgBouncer's `query_timeout`.
+//!
 //! # What it promises
 //!
 //! A verification is one statement, sent along with those of other callers over a few shared connections. Whatever makes, changes or

@@ -50,8 +50,8 @@ impl Drop for Driver {
 }
 
 impl Link {
-    pub(crate) fn new(client: Client, driver: JoinHandle<()>, prepares: bool, user_ids: UserIds) -> Self {
-        let prepared = prepares.then(|| (0..Statements::COUNT).map(|_| OnceCell::new()).collect());
+    pub(crate) fn new(client: Client, driver: JoinHandle<()>, can_prepare: bool, user_ids: UserIds) -> Self {
+        let prepared = can_prepare.then(|| (0..Statements::COUNT).map(|_| OnceCell::new()).collect());
         Self { client, driver: Driver(driver), prepared, user_ids }
     }
 

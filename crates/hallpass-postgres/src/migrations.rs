@@ -105,7 +105,7 @@ pub fn migrations() -> &'static [Migration] {
 pub fn script(naming: &Naming, after: u32) -> String {
     let mut script = String::new();
     for migration in MIGRATIONS.iter().filter(|migration| migration.version() > after) {
-        let checksum: String = migration.checksum().iter().map(|byte| format!("{byte:02x}")).collect();
+        let checksum = migration.checksum().map(|byte| format!("{byte:02x}")).concat();
         let lines = [
             format!("-- Hallpass, migration {migration}"),
             "BEGIN;".to_owned(),

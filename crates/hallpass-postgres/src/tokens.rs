@@ -65,7 +65,7 @@ pub(crate) const LOCK_OWNER: &str = "
     INSERT INTO {owners} AS o (user_id, epoch, swept_epoch) VALUES ($1, 0, 0)
     ON CONFLICT (user_id) DO UPDATE SET epoch = o.epoch WHERE false";
 /// The conditions are judged in the statement that inserts, with the owner's epoch held by a lock. `$16` is the cap; counting
-/// stops there.
+/// stops there. An owner without a row cannot be locked: if theirs is made and raised meanwhile, this token is dead on arrival.
 pub(crate) const INSERT: &str = concat!(
     "WITH owner AS (SELECT epoch FROM {owners} WHERE user_id = $3 FOR SHARE),
      verdict AS (
@@ -230,13 +230,12 @@ impl TokenStore for PostgresStore {
         ];
         let insert = Step { sql: &self.sql().insert, values: &values };
         let owner = [Value::User(&record.user)];
-        let written = match cap {
-            // Under the lock that the insert itself takes, tokens are made side by side; a cap needs them one by one.
-            None => self.write_step(insert).await,
-            Some(_) => {
-                let lock = Step { sql: &self.sql().lock_owner, values: &owner };
-                self.write_steps(lock, insert).await.map(|(_, inserted)| inserted)
-            }
+        // Under the lock that the insert itself takes, tokens are made side by side; a cap needs them one by one.
+        let written = if cap.is_none() {
+            self.write_step(insert).await
+        } else {
+            let lock = Step { sql: &self.sql().lock_owner, values: &owner };
+            self.write_steps(lock, insert).await.map(|(_, inserted)| inserted)
         };
         let rows = match written {
             Ok(rows) => rows,

@@ -231,3 +231,18 @@ async fn callers_who_go_away_leave_the_connections_as_they_were() {
     it_returns(&store, kept).await;
     assert_eq!(pids(), before, "connections were made anew");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs PostgreSQL: scripts/test runs it"]
+async fn a_server_that_is_dead_or_read_only_is_passed_over_for_one_that_writes() {
+    let servers = [
+        Postgres::options().set("default_transaction_read_only", "on").start().unwrap(),
+        Postgres::start().unwrap(),
+    ];
+    let url = servers[1].database("primary").unwrap();
+    let (_, name) = url.rsplit_once('/').unwrap();
+    let hosts = format!("127.0.0.1:1,{},{}", servers[0].address(), servers[1].address());
+    let (store, kept) =
+        warm(&format!("postgres://hallpass@{hosts}/{name}?target_session_attrs=read-write")).await;
+    assert!(store.revoke(&kept, NOW).await.unwrap());
+}
