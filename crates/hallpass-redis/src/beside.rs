@@ -13,7 +13,7 @@ use hallpass::{
 use crate::{
     RedisStore,
     keys::Owner,
-    shelf::{Pointer, Present},
+    tokens::{Pointer, Present},
 };
 
 /// Tokens in Redis, beside a database that keeps the epochs and the accounts: a [`TokenStore`] and an [`AccountStore`]. Made by
@@ -49,9 +49,9 @@ impl Beside {
     /// Reads the token and its owner at the same time. That they are not of one moment does no harm: an epoch is never lowered,
     /// nor a revocation undone. So a token that comes out alive lived when the earlier of the two was read, after this call began.
     async fn found(&self, at: &Pointer, hash: Option<&HashedToken>) -> Result<Option<Found>, Unavailable> {
-        let shelf = &self.redis.shelf;
+        let tokens = &self.redis.tokens;
         let Some(user) = at.owner.user() else { return Err(crate::error::corrupt("a user's id")) };
-        let (token, owner) = tokio::join!(shelf.read(at, hash, shelf.link.deadline()), self.owner(&user));
+        let (token, owner) = tokio::join!(tokens.read(at, hash, tokens.link.deadline()), self.owner(&user));
         let Some((record, _)) = token? else { return Ok(None) };
         let (epoch, account) = owner?;
         Ok(Some(Found::new(record, epoch).with_account(account)))
@@ -66,14 +66,14 @@ impl Beside {
         now: Timestamp,
         raise: impl Future<Output = Result<Option<T>, Unavailable>>,
     ) -> Result<Option<u64>, Unavailable> {
-        let (shelf, owner) = (&self.redis.shelf, Owner::new(user));
+        let (tokens, owner) = (&self.redis.tokens, Owner::new(user));
         let epoch = self.epochs.epoch(user).await?;
-        let living = shelf.note(&owner, epoch, now).await?;
+        let living = tokens.note(&owner, epoch, now).await?;
         if raise.await?.is_none() {
             return Ok(None);
         }
         // It is done, whether or not this is.
-        if let Err(error) = shelf.note(&owner, epoch, now).await {
+        if let Err(error) = tokens.note(&owner, epoch, now).await {
             tracing::warn!(%error, "prune may find a user's ended tokens late");
         }
         Ok(Some(living))
@@ -97,18 +97,18 @@ impl TokenStore for Beside {
         if self.epochs.epoch(&record.user).await? != record.epoch {
             return Err(InsertError::Ended);
         }
-        let shelf = &self.redis.shelf;
-        shelf.insert(Present::Told(record.epoch), hash, record, cap).await?;
+        let tokens = &self.redis.tokens;
+        tokens.insert(Present::Told(record.epoch), hash, record, cap).await?;
         if self.epochs.epoch(&record.user).await? == record.epoch {
             return Ok(());
         }
-        shelf.discard(hash, record).await?;
+        tokens.discard(hash, record).await?;
         Err(InsertError::Ended)
     }
 
     async fn find(&self, hash: &HashedToken) -> Result<Option<Found>, Unavailable> {
-        let shelf = &self.redis.shelf;
-        let Some(at) = shelf.pointer(hash, shelf.link.deadline()).await? else { return Ok(None) };
+        let tokens = &self.redis.tokens;
+        let Some(at) = tokens.pointer(hash, tokens.link.deadline()).await? else { return Ok(None) };
         self.found(&at, Some(hash)).await
     }
 
@@ -122,12 +122,12 @@ impl TokenStore for Beside {
 
     /// The epoch is compared again when the token is used up: if all was ended meanwhile, nobody has redeemed it.
     async fn take(&self, hash: &HashedToken, purpose: &str, now: Timestamp) -> Result<bool, Unavailable> {
-        let shelf = &self.redis.shelf;
-        let by = shelf.link.deadline();
-        let Some(at) = shelf.pointer(hash, by).await? else { return Ok(false) };
+        let tokens = &self.redis.tokens;
+        let by = tokens.link.deadline();
+        let Some(at) = tokens.pointer(hash, by).await? else { return Ok(false) };
         let Some(user) = at.owner.user() else { return Err(crate::error::corrupt("a user's id")) };
         let epoch = self.epochs.epoch(&user).await?;
-        let taken = shelf.end(Present::Told(epoch), &at, Some(hash), Some(purpose), now, by).await?;
+        let taken = tokens.end(Present::Told(epoch), &at, Some(hash), Some(purpose), now, by).await?;
         Ok(taken && self.epochs.epoch(&user).await? == epoch)
     }
 
@@ -156,17 +156,17 @@ impl TokenStore for Beside {
         now: Timestamp,
     ) -> Result<bool, Unavailable> {
         let epoch = self.epochs.epoch(user).await?;
-        self.redis.shelf.update(Present::Told(epoch), &Owner::new(user), id, change, now).await
+        self.redis.tokens.update(Present::Told(epoch), &Owner::new(user), id, change, now).await
     }
 
     async fn list(&self, user: &UserId, purpose: &str, query: &ListQuery) -> Result<Page, Unavailable> {
         let epoch = self.epochs.epoch(user).await?;
-        self.redis.shelf.list(Present::Told(epoch), &Owner::new(user), purpose, query).await
+        self.redis.tokens.list(Present::Told(epoch), &Owner::new(user), purpose, query).await
     }
 
     /// Prunes the database as well: it has its own notes of who was ended, and perhaps tokens from before.
     async fn prune(&self, cutoff: Timestamp, limit: u32) -> Result<u64, Unavailable> {
-        let here = self.redis.shelf.prune(cutoff, limit, Some(&*self.epochs)).await?;
+        let here = self.redis.tokens.prune(cutoff, limit, Some(&*self.epochs)).await?;
         let left = u32::try_from(u64::from(limit).saturating_sub(here)).unwrap_or_default();
         if left == 0 {
             return Ok(here);

@@ -1,13 +1,80 @@
 //! Hallpass tokens in Redis: on a single node, on a Redis Cluster, or beside a database that keeps the accounts.
+//!
+//! ```no_run
+//! # async fn example(users: hallpass::testing::Users) -> Result<(), Box<dyn std::error::Error>> {
+//! use hallpass::{Guard, Purpose};
+//! use hallpass_redis::{Options, RedisStore};
+//! use std::sync::Arc;
+//!
+//! let store = Arc::new(RedisStore::connect("redis://127.0.0.1", Options::new()).await?);
+//! let guard = Guard::new(users, store, Purpose::api());
+//! # Ok(()) }
+//! ```
+//!
+//! Accounts live in an SQL store; [`RedisStore::beside`] puts the tokens here and leaves the rest there.
+//!
+//! # What is where, and why
+//!
+//! A look-up begins with a hash, which does not say whose token it is; everything else begins with the user. A cluster has no
+//! transaction over two slots. So whatever belongs to one user lies in one slot, where a script reads and changes it in one step: the
+//! tokens themselves, their epoch, the list, and the index that counts the living. What lies elsewhere, by hash and by id, are two
+//! pointers to it, which are written once and never changed: a pointer can be missing or lead nowhere, but it cannot be wrong.
+//!
+//! | key | what | slot |
+//! |---|---|---|
+//! | `PREFIXh:HASH` | pointer: id and user of a token | its own |
+//! | `PREFIXi:ID` | pointer: hash and user | its own |
+//! | `PREFIX{N}:t:USER:ID` | the token | the user's |
+//! | `PREFIX{N}:o:USER` | the user's epoch, when it was raised | the user's |
+//! | `PREFIX{N}:l:USER` | their tokens by purpose and creation, for lists | the user's |
+//! | `PREFIX{N}:s:USER` | their tokens by epoch, state, purpose and expiry, for counts | the user's |
+//! | `PREFIX{N}:deaths`, `:ended`, `:buried` | what prune has to do | the users' of one N |
+//! | `PREFIXabout` | what the prefix is used for | its own |
+//!
+//! N is one of 256 numbers and computed from the user.
+//!
+//! - **Verifying** takes two commands, one after the other: the pointer, then the token and the epoch, which an `MGET` reads at one
+//!   moment. A single command could not know the second slot; keeping the epoch beside each token would make
+//!   "end everything" a walk over all of them that can stop half-way. On a single node a script could do both, but it costs
+//!   the server half as much again as the two commands, and names keys it was not told of.
+//! - **Creating** writes the pointers, then the token with its conditions. Whoever dies before the last step leaves pointers that
+//!   lead nowhere: such a token cannot be verified, is in no list and counts for no cap. They vanish with the time to live, or, for a token
+//!   that was never to expire, remain: some 300 bytes for a crash at that moment.
+//! - **Revoking, redeeming, ending everything, renaming** are one script each. A new expiry lengthens the lives of the pointers first.
+//! - **Pruning** deletes the token and notes, in the same step, that its pointers remain; then deletes them, then the note.
+//!
+//! # Expiry
+//!
+//! A token is judged by its record, to the microsecond, as on every store. The time to live only tidies up: it is counted from the
+//! token's own creation (so the server's clock need not agree with anybody's), and lasts [`Options::keep_expired`] and an
+//! hour longer than the token, so that an expired one can be listed until it is pruned. A revoked or ended token keeps its time
+//! to live; if it has none it stays until it is pruned. What the time to live leaves behind in the shared indexes, some 200 bytes for a
+//! token, prune removes; so prune now and then.
+//!
+//! # What survives what
+//!
+//! Redis answers before the disk has what it acknowledges, unless told otherwise. **With `appendonly yes` and `appendfsync
+//! always`** nothing that was acknowledged is lost when the process or the machine dies. **With `everysec`**, the default, the
+//! machine's death loses up to about two seconds, and so can the death of the process alone, if the disk was slow at that moment: Redis
+//! then holds back what it writes while the disk is busy, and answers all the same. What is lost can be a revocation. **Without
+//! `appendonly`** everything since the last snapshot is lost, and this store refuses to open unless
+//! [`allow_volatile`](Options::allow_volatile) is set. A server that evicts keys is always refused.
+//! Replicas receive what was acknowledged a little later, so a fail-over can lose it too.
+//!
+//! Beside a database, raised epochs (all of a user's tokens ended, a password changed, an account disabled) are as durable as
+//! the database, whatever happens to Redis.
+
+mod alone;
 mod beside;
 mod error;
+#[cfg(test)]
+mod half_done;
 mod keys;
 mod link;
 mod nodes;
 mod prune;
 mod record;
 mod scripts;
-mod shelf;
 mod tokens;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -15,7 +82,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use hallpass::{TokenStore, Unavailable, account::AccountStore};
 use redis::{TlsCertificates, cmd};
 
-use crate::{keys::Prefix, link::Link, nodes::Place, shelf::Shelf};
+use crate::{keys::Prefix, link::Link, nodes::Place, tokens::Tokens};
 
 pub use beside::Beside;
 pub use error::OpenError;
@@ -27,7 +94,7 @@ pub use nodes::Node;
 /// breaks. A future that is dropped leaves its change made whole or not at all.
 #[derive(Clone)]
 pub struct RedisStore {
-    shelf: Shelf,
+    tokens: Tokens,
     address: Arc<str>,
 }
 
@@ -62,8 +129,8 @@ impl RedisStore {
         let address = place.address();
         let (link, _) = place.open(&prefix, &options).await?;
         settle(&link, &prefix, &address, wanted).await?;
-        let shelf = Shelf { prefix, link, keep_expired: options.keep_expired };
-        Ok(Self { shelf, address: address.into() })
+        let tokens = Tokens { prefix, link, keep_expired: options.keep_expired };
+        Ok(Self { tokens, address: address.into() })
     }
 
     /// The servers that keep the tokens, as they are now.
@@ -71,7 +138,7 @@ impl RedisStore {
     /// # Errors
     /// [`Unavailable`] if they are out of reach.
     pub async fn nodes(&self) -> Result<Vec<Node>, Unavailable> {
-        nodes::inspect(&self.shelf.link, &self.address).await.map_err(error::unavailable)
+        nodes::inspect(&self.tokens.link, &self.address).await.map_err(error::unavailable)
     }
 }
 
@@ -95,7 +162,7 @@ async fn settle(link: &Link, prefix: &Prefix, address: &str, wanted: &'static st
         set.arg(prefix.about()).arg(&wanted_value).arg("NX");
         for command in [&set, cmd("GET").arg(prefix.about())] {
             match link.try_ask(command, link.deadline()).await {
-                Ok(Ok(redis::Value::Nil)) | Ok(Ok(redis::Value::Okay)) => {}
+                Ok(Ok(redis::Value::Nil | redis::Value::Okay)) => {}
                 Ok(Ok(value)) => return Ok(redis::from_redis_value(value).unwrap_or_default()),
                 Ok(Err(error)) => return Err(OpenError::new(address, prefix.as_str(), error)),
                 Err(unavailable) => {
@@ -119,7 +186,7 @@ impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisStore")
             .field("address", &self.address)
-            .field("prefix", &self.shelf.prefix)
+            .field("prefix", &self.tokens.prefix)
             .finish()
     }
 }

@@ -48,8 +48,8 @@ impl Deadline {
 
 /// Where to connect to.
 pub(crate) enum Target {
-    Single(Client),
-    Cluster(ClusterClient),
+    Single(Box<Client>),
+    Cluster(Box<ClusterClient>),
 }
 
 impl Target {
@@ -67,7 +67,7 @@ impl Target {
         if let Some(tls) = tls {
             builder = builder.certs(tls);
         }
-        builder.build().map(Self::Cluster)
+        builder.build().map(Box::new).map(Self::Cluster)
     }
 
     async fn connect(&self) -> RedisResult<Line> {
@@ -114,6 +114,9 @@ struct Shared {
     /// The number of the current connection, for those who wait for a new one.
     number: watch::Sender<u64>,
     wait: Duration,
+    /// How many more commands are sent before the process dies, so to speak.
+    #[cfg(test)]
+    left: std::sync::atomic::AtomicU32,
 }
 
 #[derive(Clone)]
@@ -134,6 +137,8 @@ impl Link {
             reconnecting: AtomicBool::new(false),
             number: watch::Sender::new(0),
             wait,
+            #[cfg(test)]
+            left: std::sync::atomic::AtomicU32::new(u32::MAX),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -160,6 +165,8 @@ impl Link {
         command: &Cmd,
         by: Deadline,
     ) -> Result<RedisResult<Value>, Unavailable> {
+        #[cfg(test)]
+        self.spend()?;
         let mut is_second = false;
         loop {
             let Numbered { mut line, number } = self.shared.current();
@@ -194,6 +201,24 @@ impl Link {
             Ok(answer) => answer.map(drop).map_err(unavailable),
             Err(elapsed) => Err(Unavailable::because("Redis does not answer in time", elapsed)),
         }
+    }
+
+    /// Sends so many commands more, and none after them.
+    #[cfg(test)]
+    pub(crate) fn die_after(&self, commands: u32) {
+        self.shared.left.store(commands, Ordering::SeqCst);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn left(&self) -> u32 {
+        self.shared.left.load(Ordering::SeqCst)
+    }
+
+    #[cfg(test)]
+    fn spend(&self) -> Result<(), Unavailable> {
+        let one_less = |left: u32| if left == u32::MAX { Some(left) } else { left.checked_sub(1) };
+        let left = self.shared.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less);
+        left.map(drop).map_err(|_| Unavailable::new("the process is dead"))
     }
 
     /// Whether there is a newer connection before the deadline.

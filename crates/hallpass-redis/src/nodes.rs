@@ -171,7 +171,7 @@ impl Place {
             let Some(node) = self.nodes.into_iter().next() else {
                 return Err(OpenError::Url { what: "the address has no host".to_owned() });
             };
-            Target::Single(client(node, tls).map_err(failed)?)
+            Target::Single(Box::new(client(node, tls).map_err(failed)?))
         };
         let link = Link::open(target, options.timeout).await.map_err(failed)?;
         let nodes = inspect(&link, &address).await.map_err(failed)?;

@@ -15,7 +15,7 @@ use crate::{
     keys::{self, Owner, SHARDS},
     record::{epoch_text, parse_epoch},
     scripts,
-    shelf::{Pointer, Present, Shelf, finished},
+    tokens::{Pointer, Present, Tokens, finished},
 };
 
 /// Shards that are looked at at once.
@@ -46,8 +46,8 @@ enum Buried {
     Alive,
 }
 
-impl Shelf {
-    /// `epochs` is who keeps them, if not the shelf.
+impl Tokens {
+    /// `epochs` is who keeps them, if they are not kept here.
     pub(crate) async fn prune(
         &self,
         cutoff: Timestamp,
@@ -75,8 +75,8 @@ impl Shelf {
             if under_way.len() >= SHARDS_AT_ONCE {
                 with_work.extend(finished(under_way.join_next().await)?.flatten());
             }
-            let (shelf, cutoff) = (self.clone(), Arc::clone(&cutoff));
-            under_way.spawn(async move { Ok(shelf.has_work(shard, &cutoff).await?.then_some(shard)) });
+            let (tokens, cutoff) = (self.clone(), Arc::clone(&cutoff));
+            under_way.spawn(async move { Ok(tokens.has_work(shard, &cutoff).await?.then_some(shard)) });
         }
         while let Some(done) = under_way.join_next().await {
             with_work.extend(finished(Some(done))?.flatten());
@@ -216,8 +216,8 @@ impl Shelf {
             if under_way.len() >= TOKENS_AT_ONCE {
                 count(finished(under_way.join_next().await)?);
             }
-            let (shelf, cutoff) = (self.clone(), Arc::clone(&cutoff));
-            under_way.spawn(async move { shelf.bury(&lead, &cutoff).await });
+            let (tokens, cutoff) = (self.clone(), Arc::clone(&cutoff));
+            under_way.spawn(async move { tokens.bury(&lead, &cutoff).await });
         }
         while let Some(done) = under_way.join_next().await {
             count(finished(Some(done))?);
