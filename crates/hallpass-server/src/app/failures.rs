@@ -113,6 +113,8 @@ fn unreadable<T>(setting: &Setting<T>, error: &dyn std::error::Error) -> Failure
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use hallpass::migration::Mismatch;
 
     use super::*;

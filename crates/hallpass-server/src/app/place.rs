@@ -59,17 +59,16 @@ pub(super) fn sqlite_path(database: &Setting<String>) -> Result<PathBuf, BadSett
 pub(super) fn token_store(setting: &Setting<Option<String>>) -> Result<Option<&str>, BadSetting> {
     let Some(url) = setting.value.as_deref() else { return Ok(None) };
     match url.split_once("://").map(|(scheme, _)| scheme) {
-        Some("redis" | "rediss" | "redis-cluster" | "rediss-cluster") => Ok(Some(url)),
+        Some("redis" | "rediss" | "redis-cluster" | "rediss-cluster") if !hosts(url).is_empty() => {
+            Ok(Some(url))
+        }
         _ => Err(setting.bad("this is no URL of a token store", TOKENS_HELP)),
     }
 }
 
 /// Whether a connection to where this URL leads leaves the machine.
 pub(super) fn leaves_this_machine(url: &str) -> bool {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let hosts = rest.rsplit_once('@').map_or(rest, |(_, hosts)| hosts);
-    let hosts = hosts.split(['/', '?', '#']).next().unwrap_or_default();
-    !hosts.split(',').all(|host| {
+    !hosts(url).split(',').all(|host| {
         let name = match host.strip_prefix('[') {
             Some(address) => address.split(']').next(),
             None => host.split(':').next(),
@@ -77,6 +76,12 @@ pub(super) fn leaves_this_machine(url: &str) -> bool {
         let name = name.unwrap_or_default();
         name == "localhost" || name.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
     })
+}
+
+fn hosts(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let hosts = rest.rsplit_once('@').map_or(rest, |(_, hosts)| hosts);
+    hosts.split(['/', '?', '#']).next().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -90,6 +95,7 @@ mod tests {
             let setting = Setting { value: url.to_owned(), origin: Origin::Default };
             let bad = Kind::of(&setting).and_then(|_| sqlite_path(&setting)).unwrap_err();
             assert!(!format!("{bad:?}").contains("hunter"), "{bad:?}");
+            let url = if url.is_empty() { "redis://ada:hunter2@" } else { url };
             let setting = Setting { value: Some(url.to_owned()), origin: Origin::Default };
             let bad = token_store(&setting).unwrap_err();
             assert!(!format!("{bad:?}").contains("hunter"), "{bad:?}");

@@ -68,10 +68,11 @@ pub(crate) async fn run(settings: &Settings, out: Output) -> Result<Answer, Fail
         tracing::warn!(%address, "this address is not loopback and carries tokens: keep a TLS proxy in front of it");
     }
 
+    let limits = limits();
     let (finish, finished) = oneshot::channel::<()>();
     let jobs = tokio::spawn(jobs::run(app.guard.clone(), async { drop(finished.await) }));
     out.answer(|| json!({ "listening": url }), || format!("hallpass listening on {url}"))?;
-    let served = serve(listener, router(Service::new(app.guard.clone())), limits(), stop).await;
+    let served = serve(listener, router(Service::new(app.guard.clone())), limits, stop).await;
     // The jobs last: they write what the last requests left.
     drop(finish);
     let jobs = jobs.await;
