@@ -20,6 +20,10 @@ use crate::{
     output::Output,
 };
 
+const SERVER_LOG: &str = "info";
+/// What these stores may lose is told by every start of a server and by `doctor`, and need not be told by each verb.
+const COMMAND_LINE_LOG: &str = "warn,hallpass_mysql=error,hallpass_redis=error";
+
 /// Many small allocations per request: this one is faster at them than the system's.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -145,7 +149,7 @@ fn run(cli: Cli, out: Output) -> Result<Answer, Failure> {
         _ => settings()?,
     };
     let is_server = matches!(verb, Verb::Serve(_));
-    log_to_stderr(&settings, if is_server { "info" } else { "warn" }, out)?;
+    log_to_stderr(&settings, if is_server { SERVER_LOG } else { COMMAND_LINE_LOG }, out)?;
 
     match verb {
         Verb::Serve(_) => all_cores()?.block_on(serve::run(&settings, out)),

@@ -60,7 +60,7 @@ fn no_secret_is_told(mut variables: Vec<(String, String)>) {
     server.stop(Signal::TERM);
     said += &folder.log();
 
-    assert!(said.contains("TRACE") && said.contains("login_succeeded"), "{said}");
+    assert!(said.contains("login_succeeded"), "{said}");
     for secret in [PASSWORD, STORE_PASSWORD, &token[3..], &second[3..]] {
         let place = said.lines().find(|line| line.contains(secret));
         assert!(place.is_none(), "{secret} is in {place:?}");

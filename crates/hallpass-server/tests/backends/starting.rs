@@ -105,6 +105,7 @@ fn a_store_that_may_lose_acknowledged_work_is_refused_unless_allowed() {
     let redis = Redis::start().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let file = format!("sqlite:{}", dir.path().join("hallpass.db").display());
+    folder(&file, None).run(&["migrate"]).ok();
     let here = folder(&file, Some(&redis.url()));
     here.run(&serve).fails(3).stderr_has("appendonly yes").stderr_has("--allow-volatile");
     drop(here.serve(&["--allow-volatile"], &[]));
