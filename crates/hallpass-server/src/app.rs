@@ -1,24 +1,32 @@
 //! The parts put together: the only room that names a database. Built once, from the settings.
 
-use std::{path::PathBuf, sync::Arc};
+mod failures;
+mod looks;
+mod place;
+mod schema;
+mod stores;
+
+use std::sync::Arc;
 
 use hallpass::{
     Clock, Expiry, Guard, Purpose, SystemClock, TokenStore,
     account::{Account, AccountStore, Accounts},
     event::Observers,
-    migration::Migration,
     password::Passwords,
 };
 use hallpass_server::observers::{AuditObserver, AuditTrail, LogObserver};
-use hallpass_sqlite::{OpenError, Options, SqliteStore};
 
-/// What a look at the database finds.
-pub(crate) use hallpass_sqlite::CheckUp;
+pub(crate) use failures::sqlite as sqlite_failure;
+pub(crate) use looks::{
+    CheckUp, MysqlInspection, Node, PostgresInspection, Sight, TokenSight, look, look_at_tokens,
+};
+pub(crate) use schema::{Names, UserIdType, migrate, print};
 
 use crate::{
+    app::stores::Stores,
     commands::user::address,
-    config::{Origin, Setting, Settings},
-    failure::{Failure, with_causes},
+    config::{Origin, Setting, Settings, starred},
+    failure::Failure,
 };
 
 /// For what the database is opened.
@@ -45,33 +53,26 @@ pub(crate) struct App {
 }
 
 impl App {
-    /// Opens the database and puts the parts together. To be called in a tokio runtime.
-    pub(crate) fn open(settings: &Settings, opening: Opening) -> Result<Self, Failure> {
+    /// Opens the stores and puts the parts together. The stores belong to the tokio runtime in which this is called.
+    pub(crate) async fn open(settings: &Settings, opening: Opening) -> Result<Self, Failure> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let purpose = purpose(settings, &*clock)?;
-        let path = sqlite_path(&settings.database)?;
-        let options = match opening {
-            Opening::Server => Options::new(),
-            Opening::NewDatabase => Options::command_line(),
-            Opening::CommandLine => Options::command_line().migrate(false),
-        };
-        let store = SqliteStore::open(path, options).map_err(|error| not_opened(&error))?;
-        let store = Arc::new(store);
+        let Stores { tokens, accounts: account_store, audit } = Stores::open(settings, opening).await?;
 
-        let (audit, trail) = AuditObserver::start(store.clone());
+        let (audit, trail) = AuditObserver::start(audit);
         let observers = Observers::new().and(Arc::new(LogObserver)).and(audit);
         let passwords = Passwords::new();
-        let accounts = Accounts::new(store.clone())
+        let accounts = Accounts::new(Arc::clone(&account_store))
             .passwords(passwords.clone())
             .clock(Arc::clone(&clock))
             .observers(observers.clone());
-        let guard = Guard::builder(accounts.clone(), store.clone(), purpose)
+        let guard = Guard::builder(accounts.clone(), Arc::clone(&tokens), purpose)
             .passwords(passwords.clone())
             .clock(Arc::clone(&clock))
             .observers(observers)
             .cap(settings.token_cap.value)
             .build();
-        Ok(Self { accounts, account_store: store.clone(), guard, tokens: store, passwords, clock, trail })
+        Ok(Self { accounts, account_store, guard, tokens, passwords, clock, trail })
     }
 
     /// The account with this address, as it was typed.
@@ -95,30 +96,18 @@ impl App {
     }
 }
 
-/// Brings the database's schema up to date, makes it if there is none, and says what was run.
-pub(crate) fn migrate(settings: &Settings) -> Result<Vec<String>, Failure> {
-    let ran =
-        hallpass_sqlite::migrate(sqlite_path(&settings.database)?).map_err(|error| not_opened(&error))?;
-    Ok(ran.iter().map(ToString::to_string).collect())
-}
-
-/// The migrations for the kind of database that is set.
-pub(crate) fn migrations(settings: &Settings) -> Result<&'static [Migration], Failure> {
-    sqlite_path(&settings.database)?;
-    Ok(hallpass_sqlite::migrations())
-}
-
-/// Looks at the database closely and changes nothing.
-pub(crate) fn check_up(settings: &Settings) -> Result<CheckUp, Failure> {
-    hallpass_sqlite::check_up(sqlite_path(&settings.database)?).map_err(|error| not_opened(&error))
-}
-
-/// The flags, with a blank before each, that make another verb find the same database.
+/// The flags, with a blank before each, that make another verb find the same stores. Stars stand for a password.
 pub(crate) fn flags_to_repeat(settings: &Settings) -> String {
-    match settings.database.origin {
-        Origin::Flag(flag) => format!(" {flag} '{}'", settings.database.value),
+    let Settings { database, token_store, allow_volatile, .. } = settings;
+    let flag = |origin: &Origin, value: String| match origin {
+        Origin::Flag(flag) => format!(" {flag}{value}"),
         _ => String::new(),
-    }
+    };
+    let url = |url: &str| format!(" '{}'", starred(url));
+    let volatile = if allow_volatile.value { String::new() } else { "=false".to_owned() };
+    flag(&database.origin, url(&database.value))
+        + &flag(&token_store.origin, url(token_store.value.as_deref().unwrap_or_default()))
+        + &flag(&allow_volatile.origin, volatile)
 }
 
 /// The policy of API tokens, as the settings have it.
@@ -135,110 +124,4 @@ pub(crate) fn purpose(settings: &Settings, clock: &dyn Clock) -> Result<Purpose,
         })
     };
     Ok(purpose.life(life(&settings.token_life)?).longest(life(&settings.token_life_max)?))
-}
-
-/// The file that `sqlite:PATH` names.
-fn sqlite_path(database: &Setting<String>) -> Result<PathBuf, Failure> {
-    const HELP: &str =
-        "write sqlite:PATH, such as sqlite:hallpass.db or sqlite:/var/lib/hallpass/hallpass.db";
-    let Some((scheme, rest)) = database.value.split_once(':') else {
-        return Err(database.bad("this is no database URL", HELP).into());
-    };
-    if scheme != "sqlite" {
-        let message = if scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-            format!("a database of the kind {scheme:?} is not known")
-        } else {
-            "this is no database URL".to_owned()
-        };
-        return Err(database.bad(message, HELP).into());
-    }
-    let path = rest.strip_prefix("//").unwrap_or(rest);
-    if path.is_empty() || path.contains(['?', '\0']) {
-        return Err(database.bad("there is no file named, or something behind its name", HELP).into());
-    }
-    if path.contains(":memory:") {
-        return Err(database.bad("a database in memory is lost with the process", HELP).into());
-    }
-    Ok(PathBuf::from(path))
-}
-
-/// What to do about a database that was not opened.
-pub(crate) fn not_opened(error: &OpenError) -> Failure {
-    const ELSEWHERE: &str = "or name another with --database sqlite:PATH";
-    let (message, help) = match error {
-        OpenError::Missing { path } => (
-            format!("there is no database at {}", path.display()),
-            format!("`hallpass serve` and `hallpass user add` make it; {ELSEWHERE}"),
-        ),
-        OpenError::NoFolder { path } => {
-            let folder = path.parent().unwrap_or(path).display();
-            (
-                format!("the folder {folder} does not exist"),
-                format!("make it: mkdir -p '{folder}'; {ELSEWHERE}"),
-            )
-        }
-        OpenError::NotAFile { path } => {
-            (format!("{} is not a file", path.display()), "name one with --database sqlite:PATH".to_owned())
-        }
-        OpenError::NotADatabase { path } => (
-            format!("{} is not an SQLite database; it was not touched", path.display()),
-            format!("restore it from a backup, {ELSEWHERE}"),
-        ),
-        OpenError::ReadOnly { path } => (
-            format!("cannot write to {} or its folder", path.display()),
-            format!("give this user the right to write to both, {ELSEWHERE}"),
-        ),
-        OpenError::Busy { path } => (
-            format!("{} is busy: another program has been writing to it for seconds", path.display()),
-            "try again when that is done".to_owned(),
-        ),
-        OpenError::Behind { path } => (
-            format!("the schema of {} is older than this program", path.display()),
-            "bring it up to date: `hallpass migrate`".to_owned(),
-        ),
-        OpenError::Schema { path, mismatch } => (
-            format!("{} cannot be used: {mismatch}", path.display()),
-            "see `hallpass --version`, and your backups".to_owned(),
-        ),
-        _ => (with_causes(error), "see `hallpass doctor`, then try again".to_owned()),
-    };
-    Failure::out_of_reach(message, help)
-}
-
-#[cfg(test)]
-mod tests {
-    use hallpass::migration::Mismatch;
-
-    use super::*;
-
-    #[test]
-    fn a_database_that_is_not_opened_is_named_with_what_to_do() {
-        let path = || PathBuf::from("/data/hallpass.db");
-        let mismatch = Mismatch::Newer { found: 9, known: 1 };
-        for (error, help) in [
-            (OpenError::Missing { path: path() }, "hallpass user add"),
-            (OpenError::NoFolder { path: path() }, "mkdir -p '/data'"),
-            (OpenError::NotAFile { path: path() }, "--database sqlite:PATH"),
-            (OpenError::NotADatabase { path: path() }, "restore it from a backup"),
-            (OpenError::ReadOnly { path: path() }, "the right to write"),
-            (OpenError::Busy { path: path() }, "try again"),
-            (OpenError::Behind { path: path() }, "hallpass migrate"),
-            (OpenError::Schema { path: path(), mismatch }, "hallpass --version"),
-            (OpenError::Other { path: path(), source: "a reason".into() }, "hallpass doctor"),
-        ] {
-            let failure = not_opened(&error);
-            assert_eq!(failure.status, crate::failure::Status::OutOfReach);
-            assert!(failure.message.contains("/data"), "{failure:?}");
-            assert!(failure.help.contains(help), "{failure:?}");
-        }
-    }
-
-    #[test]
-    fn a_database_url_is_never_repeated() {
-        for url in ["postgres://ada:hunter2@db/x", "hunter2", "sqlite:?hunter2", "hunter 2://", ""] {
-            let setting = Setting { value: url.to_owned(), origin: Origin::Default };
-            let failure = sqlite_path(&setting).unwrap_err();
-            assert!(!format!("{failure:?}").contains("hunter"), "{failure:?}");
-        }
-    }
 }

@@ -8,12 +8,19 @@ use std::{ffi::OsString, fmt, fs, io, net::SocketAddr, ops::Range, path::Path};
 use serde::Deserialize;
 use toml::Spanned;
 
+mod starred;
+
+pub(crate) use starred::starred;
+
 /// The file that is read if no other is named, where there is one.
 pub(crate) const FILE: &str = "hallpass.toml";
 
 // One line a setting.
 const LISTEN: Name = Name::new("listen", "--listen", "HALLPASS_LISTEN", "127.0.0.1:7700");
 const DATABASE: Name = Name::new("database", "--database", "HALLPASS_DATABASE_URL", "sqlite:hallpass.db");
+const TOKEN_STORE: Name = Name::new("token_store", "--token-store", "HALLPASS_TOKEN_STORE_URL", "");
+const ALLOW_VOLATILE: Name =
+    Name::new("allow_volatile", "--allow-volatile", "HALLPASS_ALLOW_VOLATILE", "false");
 const TOKEN_PREFIX: Name = Name::new("token_prefix", "--token-prefix", "HALLPASS_TOKEN_PREFIX", "hp");
 const TOKEN_LIFE: Name = Name::new("token_life", "--token-life", "HALLPASS_TOKEN_LIFE", "365 days");
 const TOKEN_LIFE_MAX: Name =
@@ -22,8 +29,18 @@ const TOKEN_CAP: Name = Name::new("token_cap", "--token-cap", "HALLPASS_TOKEN_CA
 const LOG_FORMAT: Name = Name::new("log_format", "--log-format", "HALLPASS_LOG_FORMAT", "text");
 /// Without a default of its own: a server logs more than another verb.
 const LOG: Name = Name::new("log", "--log", "HALLPASS_LOG", "");
-const ALL: [&Name; 8] =
-    [&LISTEN, &DATABASE, &TOKEN_PREFIX, &TOKEN_LIFE, &TOKEN_LIFE_MAX, &TOKEN_CAP, &LOG, &LOG_FORMAT];
+const ALL: [&Name; 10] = [
+    &LISTEN,
+    &DATABASE,
+    &TOKEN_STORE,
+    &ALLOW_VOLATILE,
+    &TOKEN_PREFIX,
+    &TOKEN_LIFE,
+    &TOKEN_LIFE_MAX,
+    &TOKEN_CAP,
+    &LOG,
+    &LOG_FORMAT,
+];
 
 /// Which file to read: the one setting that is not in the file.
 const CONFIG_VARIABLE: &str = "HALLPASS_CONFIG";
@@ -57,8 +74,23 @@ impl Name {
 #[command(next_help_heading = "Settings")]
 pub(crate) struct CommonFlags {
     #[arg(long, global = true, value_name = "URL", display_order = 100,
-        help = DATABASE.help("Where accounts and tokens are"))]
+        help = DATABASE.help("Where accounts and tokens are: sqlite:FILE, postgres://…, mysql://…"))]
     database: Option<String>,
+
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        display_order = 100,
+        help = "Where tokens are instead: redis://…, rediss://…, redis-cluster://…\n\
+                [env: HALLPASS_TOKEN_STORE_URL] [default: the database]"
+    )]
+    token_store: Option<String>,
+
+    #[arg(long, global = true, value_name = "true|false", display_order = 100,
+        num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        help = ALLOW_VOLATILE.help("Accepts a store that may lose what it acknowledged"))]
+    allow_volatile: Option<String>,
 
     #[arg(
         long,
@@ -82,6 +114,14 @@ pub(crate) struct CommonFlags {
     #[arg(long, global = true, value_name = "FORMAT", display_order = 103,
         help = LOG_FORMAT.help("How to log: text, json"))]
     log_format: Option<String>,
+}
+
+impl CommonFlags {
+    /// The values of flags that may hold a password, each with the variable that may hold it instead.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let all = [(DATABASE.variable, &self.database), (TOKEN_STORE.variable, &self.token_store)];
+        all.into_iter().filter_map(|(variable, value)| Some((variable, value.as_deref()?)))
+    }
 }
 
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -124,6 +164,9 @@ pub(crate) struct Flags {
 pub(crate) struct Settings {
     pub(crate) listen: Setting<SocketAddr>,
     pub(crate) database: Setting<String>,
+    /// `None`: the database.
+    pub(crate) token_store: Setting<Option<String>>,
+    pub(crate) allow_volatile: Setting<bool>,
     pub(crate) token_prefix: Setting<String>,
     pub(crate) token_life: Setting<String>,
     pub(crate) token_life_max: Setting<String>,
@@ -207,6 +250,12 @@ impl Settings {
 
         let listen = sources.text(&LISTEN, listen.listen.as_deref(), keys.listen.as_ref())?;
         let database = sources.secret(&DATABASE, common.database.as_deref(), keys.database.as_ref())?;
+        let token_store =
+            sources.secret(&TOKEN_STORE, common.token_store.as_deref(), keys.token_store.as_ref())?;
+        let volatile =
+            keys.allow_volatile.as_ref().map(|value| Spanned::new(value.span(), value.get_ref().to_string()));
+        let allow_volatile =
+            sources.text(&ALLOW_VOLATILE, common.allow_volatile.as_deref(), volatile.as_ref())?;
         let token_prefix =
             sources.text(&TOKEN_PREFIX, prefix.token_prefix.as_deref(), keys.token_prefix.as_ref())?;
         let token_life = sources.text(&TOKEN_LIFE, life.token_life.as_deref(), keys.token_life.as_ref())?;
@@ -223,6 +272,11 @@ impl Settings {
                 text.parse().map_err(|_| "write an address and a port, such as 127.0.0.1:7700 or [::1]:7700")
             })?,
             database,
+            token_store: Setting {
+                value: Some(token_store.value).filter(|url| !url.is_empty()),
+                origin: token_store.origin,
+            },
+            allow_volatile: allow_volatile.map(|text| text.parse().map_err(|_| "write true or false"))?,
             token_prefix,
             token_life,
             token_life_max,
@@ -282,13 +336,20 @@ impl Sources<'_> {
         Ok(Setting { value: name.default.to_owned(), origin: Origin::Default })
     }
 
-    /// The same, but the variable `…_FILE` may name a file that holds the value.
+    /// The same, but the variable `…_FILE` may name a file that holds the value, and a flag in stars stands for the value of the
+    /// variable: `main` starts the program anew like that, so that no list of processes shows a password.
     fn secret(
         &self,
         name: &Name,
         flag: Option<&str>,
         in_file: Option<&Spanned<String>>,
     ) -> Result<Setting<String>, BadSetting> {
+        if let (Some(flag), Some(value)) = (flag, self.environment.get(name.variable)?)
+            && flag != value
+            && flag == starred(&value)
+        {
+            return Ok(Setting { value, origin: Origin::Flag(name.flag) });
+        }
         let variable = format!("{}_FILE", name.variable);
         let Some(path) = self.environment.get(&variable)? else {
             return self.text(name, flag, in_file);
@@ -328,6 +389,8 @@ struct File {
 struct Keys {
     listen: Option<Spanned<String>>,
     database: Option<Spanned<String>>,
+    token_store: Option<Spanned<String>>,
+    allow_volatile: Option<Spanned<Switch>>,
     token_prefix: Option<Spanned<String>>,
     token_life: Option<Spanned<String>>,
     token_life_max: Option<Spanned<String>>,
@@ -348,6 +411,23 @@ impl fmt::Display for Cap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Number(number) => number.fmt(f),
+            Self::Text(text) => text.fmt(f),
+        }
+    }
+}
+
+/// The same for what is on or off.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Switch {
+    Bool(bool),
+    Text(String),
+}
+
+impl fmt::Display for Switch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bool(value) => value.fmt(f),
             Self::Text(text) => text.fmt(f),
         }
     }
@@ -412,7 +492,7 @@ mod tests {
     type Case =
         (&'static Name, fn(&mut Flags, String), fn(&Settings) -> (String, &Origin), [&'static str; 4]);
 
-    const CASES: [Case; 8] = [
+    const CASES: [Case; 10] = [
         (
             &LISTEN,
             |flags, value| flags.listen.listen = Some(value),
@@ -424,6 +504,18 @@ mod tests {
             |flags, value| flags.common.database = Some(value),
             |settings| (settings.database.value.clone(), &settings.database.origin),
             ["sqlite:1", "sqlite:2", "sqlite:3", "sqlite:hallpass.db"],
+        ),
+        (
+            &TOKEN_STORE,
+            |flags, value| flags.common.token_store = Some(value),
+            |settings| (settings.token_store.value.clone().unwrap_or_default(), &settings.token_store.origin),
+            ["redis://1", "redis://2", "redis://3", ""],
+        ),
+        (
+            &ALLOW_VOLATILE,
+            |flags, value| flags.common.allow_volatile = Some(value),
+            |settings| (settings.allow_volatile.value.to_string(), &settings.allow_volatile.origin),
+            ["true", "false", "true", "false"],
         ),
         (
             &TOKEN_PREFIX,
@@ -533,7 +625,7 @@ mod tests {
         let bad =
             read_text("listen = \"127.0.0.1:1\"\n\ndatabse = \"postgres://me:hunter2@db\"\n").unwrap_err();
         assert!(bad.message.ends_with("settings.toml, line 3: unknown key `databse`"), "{bad:?}");
-        assert!(bad.help.contains("database, token_prefix"), "{bad:?}");
+        assert!(bad.help.contains("database, token_store"), "{bad:?}");
         assert!(!format!("{bad:?}").contains("hunter2"));
     }
 
@@ -566,6 +658,7 @@ mod tests {
             ("HALLPASS_TOKEN_CAP", "many"),
             ("HALLPASS_TOKEN_CAP", "4294967296"),
             ("HALLPASS_LOG_FORMAT", "xml"),
+            ("HALLPASS_ALLOW_VOLATILE", "yes"),
         ] {
             let bad = read(&Flags::default(), &[(variable, value)]).unwrap_err();
             assert_eq!(bad.message, format!("{variable} is {value:?}"));
@@ -578,6 +671,27 @@ mod tests {
         assert_eq!(read_text("token_cap = 5").unwrap().token_cap.value, Some(5));
         assert_eq!(read_text("token_cap = \"none\"").unwrap().token_cap.value, None);
         assert!(read_text("token_cap = 0").is_err());
+    }
+
+    #[test]
+    fn a_switch_in_the_file_is_a_bool_or_a_text() {
+        assert!(read_text("allow_volatile = true").unwrap().allow_volatile.value);
+        assert!(read_text("allow_volatile = \"true\"").unwrap().allow_volatile.value);
+        assert!(read_text("allow_volatile = 1").is_err());
+    }
+
+    #[test]
+    fn a_flag_in_stars_stands_for_the_variable_with_the_password() {
+        let url = "postgres://ada:hunter2@db/x?sslmode=require";
+        let mut flags = Flags::default();
+        flags.common.database = Some(starred(url));
+        let settings = read(&flags, &[("HALLPASS_DATABASE_URL", url)]).unwrap();
+        assert_eq!(
+            (settings.database.value.as_str(), settings.database.origin),
+            (url, Origin::Flag("--database"))
+        );
+        let other = ("HALLPASS_DATABASE_URL", "postgres://ada:hunter2@other/x");
+        assert_eq!(read(&flags, &[other]).unwrap().database.value, starred(url));
     }
 
     #[test]

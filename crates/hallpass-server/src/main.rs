@@ -15,10 +15,14 @@ use tokio::runtime::{Builder, Runtime};
 use crate::{
     app::{App, Opening},
     commands::{Answer, completions, doctor, migrate, prune, serve, token, user},
-    config::{CommonFlags, Flags, LogFormat, Settings},
+    config::{CommonFlags, Flags, LogFormat, Settings, starred},
     failure::{Failure, Status},
     output::Output,
 };
+
+const SERVER_LOG: &str = "info";
+/// What these stores may lose is told by every start of a server and by `doctor`, and need not be told by each verb.
+const COMMAND_LINE_LOG: &str = "warn,hallpass_mysql=error,hallpass_redis=error";
 
 /// Many small allocations per request: this one is faster at them than the system's.
 #[global_allocator]
@@ -39,7 +43,7 @@ A first tour:
   hallpass token create --user you@example.com --name laptop --scope '*'
 
 A flag wins over the environment, the environment over hallpass.toml (--token-life is token_life there).
-HALLPASS_DATABASE_URL_FILE may name a file that holds the URL.
+HALLPASS_DATABASE_URL_FILE and HALLPASS_TOKEN_STORE_URL_FILE may name a file that holds the URL.
 Exit status: 0 done, 1 the answer is no, 2 used wrongly, 3 a part is out of reach."
 )]
 struct Cli {
@@ -86,6 +90,8 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return not_parsed(&error),
     };
+    #[cfg(unix)]
+    hide_passwords(&cli.common);
     let out = Output::new(cli.json);
     match run(cli, out) {
         Ok(Answer::Yes) => ExitCode::SUCCESS,
@@ -96,6 +102,36 @@ fn main() -> ExitCode {
             failure.status.into()
         }
     }
+}
+
+/// Starts this program anew, as the same process, where a flag holds a password: every user of the machine can see what a program
+/// was started with. Then stars stand there, and the value is in a variable, which others cannot see.
+///
+/// If that fails, the program goes on as it was started.
+#[cfg(unix)]
+fn hide_passwords(common: &CommonFlags) {
+    use std::{ffi::OsString, os::unix::process::CommandExt, process::Command};
+
+    let shown: Vec<_> = common
+        .secrets()
+        .map(|(variable, url)| (variable, url, starred(url)))
+        .filter(|(_, url, shown)| url.contains("://") && shown != url)
+        .collect();
+    let (Ok(program), false) = (env::current_exe(), shown.is_empty()) else { return };
+    let mut args = env::args_os().map(|arg| match arg.into_string() {
+        Ok(arg) => OsString::from(shown.iter().fold(arg, |arg, (_, url, shown)| arg.replace(url, shown))),
+        Err(arg) => arg,
+    });
+    let mut command = Command::new(program);
+    if let Some(name) = args.next() {
+        command.arg0(name);
+    }
+    command.args(args);
+    for (variable, url, _) in &shown {
+        command.env(variable, url).env_remove(format!("{variable}_FILE"));
+    }
+    // It returns only if it failed.
+    drop(command.exec());
 }
 
 fn run(cli: Cli, out: Output) -> Result<Answer, Failure> {
@@ -109,11 +145,11 @@ fn run(cli: Cli, out: Output) -> Result<Answer, Failure> {
     // Doctor reports bad settings itself, and completions need none.
     let settings = match verb {
         Verb::Completions(args) => return completions::run(&args, Cli::command(), out),
-        Verb::Doctor(args) => return doctor::run(&args, settings(), out),
+        Verb::Doctor(args) => return one_thread()?.block_on(doctor::run(&args, settings(), out)),
         _ => settings()?,
     };
     let is_server = matches!(verb, Verb::Serve(_));
-    log_to_stderr(&settings, if is_server { "info" } else { "warn" }, out)?;
+    log_to_stderr(&settings, if is_server { SERVER_LOG } else { COMMAND_LINE_LOG }, out)?;
 
     match verb {
         Verb::Serve(_) => all_cores()?.block_on(serve::run(&settings, out)),
@@ -127,7 +163,7 @@ fn run(cli: Cli, out: Output) -> Result<Answer, Failure> {
         Verb::Prune(args) => {
             with_app(&settings, Opening::CommandLine, async |app| prune::run(args, app, out).await)
         }
-        Verb::Migrate(args) => migrate::run(&args, &settings, out),
+        Verb::Migrate(args) => one_thread()?.block_on(migrate::run(&args, &settings, out)),
         Verb::Doctor(_) | Verb::Completions(_) => Ok(Answer::Yes),
     }
 }
@@ -138,7 +174,7 @@ fn with_app(
     work: impl AsyncFnOnce(&App) -> Result<Answer, Failure>,
 ) -> Result<Answer, Failure> {
     one_thread()?.block_on(async {
-        let app = App::open(settings, opening)?;
+        let app = App::open(settings, opening).await?;
         let answer = work(&app).await;
         app.close().await;
         answer

@@ -37,6 +37,7 @@ pub mod event;
 mod expiry;
 mod guard;
 pub mod migration;
+pub mod naming;
 pub mod password;
 mod prune;
 mod purpose;

@@ -1,14 +1,19 @@
-//! `hallpass doctor`: looks at the settings and the database, changes nothing, and says what to mend.
+//! `hallpass doctor`: looks at the settings and the stores, changes nothing, and says what to mend.
 
-use std::path::Path;
+mod mysql;
+mod postgres;
+mod redis;
+mod sqlite;
+
+use std::time::Duration;
 
 use hallpass::{Clock, SystemClock, Timestamp};
 use serde_json::{Value, json};
 
 use super::Answer;
 use crate::{
-    app::{self, CheckUp, flags_to_repeat},
-    config::{BadSetting, Settings},
+    app::{self, App, Opening, Sight, flags_to_repeat},
+    config::{BadSetting, Settings, starred},
     failure::{Failure, Status},
     output::{Output, Paint, painted, when},
 };
@@ -16,18 +21,18 @@ use crate::{
 /// 2026-01-01T00:00:00Z. This program is younger, so a clock that says less is wrong.
 const EARLIEST: Timestamp = Timestamp::from_micros(1_767_225_600_000_000);
 /// A row from the future is a clock that went back; a minute is forgiven, as between two machines.
-const CLOCK_SLACK: std::time::Duration = std::time::Duration::from_mins(1);
-/// Below this, the write-ahead log may not find the room it needs.
-const FREE_BYTES_MIN: u64 = 100 << 20;
+const CLOCK_SLACK: Duration = Duration::from_mins(1);
+/// Machines that ask the same server for the time are this close, the way to the database included.
+const CLOCK_SLACK_KEPT: Duration = Duration::from_secs(5);
 
-/// Checks the settings, the database and the clock, and says what to mend
+/// Checks the settings, the stores and the clock, and says what to mend
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   hallpass doctor
   hallpass doctor --json | jq '.checks[] | select(.state != \"ok\")'
 
 Nothing is changed. Exit status: 0 all is well, or merely worth a look, 1 something is to be mended,
-3 the database is out of reach.")]
+3 a store is out of reach.")]
 pub(crate) struct Args {}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,10 +51,14 @@ struct Check {
     help: String,
 }
 
-pub(crate) fn run(_: &Args, settings: Result<Settings, BadSetting>, out: Output) -> Result<Answer, Failure> {
+pub(crate) async fn run(
+    _: &Args,
+    settings: Result<Settings, BadSetting>,
+    out: Output,
+) -> Result<Answer, Failure> {
     let (checks, status) = match settings {
         Err(bad) => (vec![Check::fail("settings", bad.message, bad.help)], Some(Status::No)),
-        Ok(settings) => examine(&settings),
+        Ok(settings) => examine(&settings).await,
     };
     let failed = checks.iter().any(|check| check.state == State::Fail);
     out.answer(
@@ -67,25 +76,68 @@ pub(crate) fn run(_: &Args, settings: Result<Settings, BadSetting>, out: Output)
     })
 }
 
-fn examine(settings: &Settings) -> (Vec<Check>, Option<Status>) {
+async fn examine(settings: &Settings) -> (Vec<Check>, Option<Status>) {
     let mut checks = settings_checks(settings);
-    let now = SystemClock.now();
-    match app::check_up(settings) {
+    let before = SystemClock.now();
+    let seen = app::look(settings).await;
+    // The database's own clock was read between the two.
+    let now = before.checked_add(SystemClock.now().since(before) / 2).unwrap_or(before);
+    let mut status = None;
+    let mut is_current = false;
+    match seen {
         Err(failure) => {
             checks.push(clock_check(now, None));
-            checks.push(Check::fail("database", failure.message, failure.help));
-            (checks, Some(failure.status))
+            status = Some(failure.status);
+            checks.push(failure.into_check("database"));
         }
-        Ok(found) => {
+        Ok(Sight::Sqlite(found)) => {
             checks.push(clock_check(now, found.newest));
-            checks.extend(database_checks(&found));
-            checks.push(permissions_check(&found.path));
-            checks.extend(disk_check(&found.path));
-            if found.pending.is_empty() {
+            checks.extend(sqlite::checks(&found));
+            is_current = found.pending.is_empty();
+            if is_current {
                 checks.push(accounts_check(settings, found.has_accounts));
             }
-            (checks, None)
         }
+        Ok(Sight::Postgres(found)) => {
+            checks.push(clock_check_beside(now, found.clock.as_micros().saturating_sub(now.as_micros())));
+            checks.push(Check::ok("database", starred(&settings.database.value)));
+            checks.extend(postgres::checks(&found));
+            is_current = found.pending.is_empty() && found.missing_grants.is_empty();
+        }
+        Ok(Sight::Mysql(found)) => {
+            checks.push(clock_check_beside(now, found.clock_ahead_micros));
+            checks.push(Check::ok("database", starred(&settings.database.value)));
+            checks.extend(mysql::checks(&found, settings.allow_volatile.value));
+            is_current = found.pending.is_empty();
+        }
+    }
+    match app::look_at_tokens(settings).await {
+        Ok(None) => {}
+        Ok(Some(seen)) => checks.extend(redis::checks(settings, &seen)),
+        Err(failure) => {
+            status = status.or(Some(failure.status));
+            checks.push(failure.into_check("token store"));
+        }
+    }
+    // Of what is out of reach or behind, the lines above tell more.
+    if is_current && status.is_none() && !checks.iter().any(|check| check.name == "accounts") {
+        checks.push(use_check(settings).await);
+    }
+    (checks, status)
+}
+
+/// Opens the stores as every other verb does, and reads.
+async fn use_check(settings: &Settings) -> Check {
+    let opened = App::open(settings, Opening::CommandLine).await;
+    let app = match opened {
+        Err(failure) => return failure.into_check("accounts"),
+        Ok(app) => app,
+    };
+    let is_empty = app.has_no_accounts().await;
+    app.close().await;
+    match is_empty {
+        Err(failure) => failure.into_check("accounts"),
+        Ok(is_empty) => accounts_check(settings, !is_empty),
     }
 }
 
@@ -128,38 +180,45 @@ fn clock_check(now: Timestamp, newest: Option<Timestamp>) -> Check {
     }
 }
 
-fn database_checks(found: &CheckUp) -> Vec<Check> {
-    let mut checks = vec![Check::ok("database", found.path.display().to_string())];
-    checks.push(if found.pending.is_empty() {
-        Check::ok("schema", "up to date")
-    } else {
-        let pending: Vec<_> = found.pending.iter().map(ToString::to_string).collect();
-        Check::fail("schema", format!("behind by {}", pending.join(", ")), "run `hallpass migrate`")
-    });
-    checks.push(if found.journal_mode == "wal" {
-        Check::ok("journal mode", "wal")
-    } else {
-        let help = "run `hallpass migrate`, on a disk of this machine: network file systems cannot do it";
-        Check::fail("journal mode", format!("{}, not wal", found.journal_mode), help)
-    });
-    checks.extend(found.writing.as_ref().map(|writing| match writing {
-        Ok(true) => Check::ok("writing", "possible, and waits for the disk (synchronous = FULL)"),
-        Ok(false) => {
-            let help = "this is a fault of the program: please report it";
-            Check::fail("writing", "possible, but does not wait for the disk", help)
+/// Each process judges by its own clock; so all must show the same time, and the database's stands for the others'.
+fn clock_check_beside(now: Timestamp, ahead_micros: i64) -> Check {
+    let own = clock_check(now, None);
+    let apart = Duration::from_micros(ahead_micros.unsigned_abs());
+    if own.state != State::Ok || apart <= CLOCK_SLACK_KEPT {
+        return own;
+    }
+    let side = if ahead_micros > 0 { "ahead of" } else { "behind" };
+    let found = format!("{now}; the database's is {:.1} s {side} it", apart.as_secs_f64());
+    let help = "have both machines' clocks kept by NTP: tokens expire by the clock of whoever verifies them";
+    if apart > CLOCK_SLACK { Check::fail("clock", found, help) } else { Check::warn("clock", found, help) }
+}
+
+/// Of the databases that are reached over a network.
+fn schema_check(pending: &[hallpass::migration::Migration]) -> Check {
+    if pending.is_empty() {
+        return Check::ok("schema", "up to date");
+    }
+    let pending: Vec<_> = pending.iter().map(ToString::to_string).collect();
+    Check::fail("schema", format!("behind by {}", pending.join(", ")), "run `hallpass migrate`")
+}
+
+/// `setting` turns encryption on.
+fn encryption_check(name: &'static str, encrypted: bool, leaves_this_machine: bool, setting: &str) -> Check {
+    match (encrypted, leaves_this_machine) {
+        (true, _) => Check::ok(name, "the connection is encrypted"),
+        (false, false) => Check::ok(name, "not used: the connection does not leave this machine"),
+        (false, true) => {
+            Check::fail(name, "not used: whoever is in between reads and changes what is sent", setting)
         }
-        Err(error) => {
-            let failure = app::not_opened(error);
-            Check::fail("writing", failure.message, failure.help)
-        }
-    }));
-    checks.push(if found.damage.is_empty() {
-        Check::ok("integrity", "no page is damaged")
-    } else {
-        let help = "stop the server, keep a copy of the file, and restore the last good backup";
-        Check::fail("integrity", found.damage.join("; "), help)
-    });
-    checks
+    }
+}
+
+fn writing_check(read_only: bool, setting: &str) -> Check {
+    if read_only {
+        let found = "the server takes no changes: tokens are verified, and nothing else works";
+        return Check::fail("writing", found, setting);
+    }
+    Check::ok("writing", "possible")
 }
 
 fn accounts_check(settings: &Settings, has_accounts: bool) -> Check {
@@ -170,45 +229,10 @@ fn accounts_check(settings: &Settings, has_accounts: bool) -> Check {
     Check::warn("accounts", "there are none", help)
 }
 
-#[cfg(unix)]
-fn permissions_check(path: &Path) -> Check {
-    use std::os::unix::fs::PermissionsExt;
-    let mode = match path.metadata() {
-        Ok(metadata) => metadata.permissions().mode() & 0o777,
-        Err(error) => return Check::warn("permissions", error.to_string(), "look at the folder's rights"),
-    };
-    if mode % 0o10 == 0 {
-        Check::ok("permissions", format!("{mode:03o}"))
-    } else {
-        let help = format!("there are password hashes in it: chmod 600 '{}'*", path.display());
-        Check::fail("permissions", format!("{mode:03o}: every user of this machine gets at the file"), help)
+impl Failure {
+    fn into_check(self, name: &'static str) -> Check {
+        Check::fail(name, self.message, self.help)
     }
-}
-
-#[cfg(not(unix))]
-fn permissions_check(path: &Path) -> Check {
-    Check::ok("permissions", format!("not looked at here: {}", path.display()))
-}
-
-/// `None` where the system does not tell.
-#[cfg(unix)]
-fn disk_check(path: &Path) -> Option<Check> {
-    let disk = rustix::fs::statvfs(path.parent()?).ok()?;
-    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-    Some(if free >= FREE_BYTES_MIN {
-        Check::ok("disk", format!("{} GiB free", free >> 30))
-    } else {
-        Check::warn(
-            "disk",
-            format!("{} MiB free", free >> 20),
-            "make room: with a full disk no token is made and none is revoked",
-        )
-    })
-}
-
-#[cfg(not(unix))]
-fn disk_check(_: &Path) -> Option<Check> {
-    None
 }
 
 impl Check {
@@ -254,8 +278,6 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -265,5 +287,32 @@ mod tests {
         assert_eq!(clock_check(EARLIEST, Some(later(60))).state, State::Ok);
         assert_eq!(clock_check(EARLIEST, Some(later(61))).state, State::Fail);
         assert_eq!(clock_check(EARLIEST.saturating_sub(Duration::from_secs(1)), None).state, State::Fail);
+    }
+
+    #[test]
+    fn a_clock_apart_from_the_databases_is_worth_a_look_or_wrong() {
+        for (seconds, state) in [
+            (0, State::Ok),
+            (5, State::Ok),
+            (-5, State::Ok),
+            (6, State::Warn),
+            (-60, State::Warn),
+            (61, State::Fail),
+            (-61, State::Fail),
+        ] {
+            assert_eq!(clock_check_beside(EARLIEST, seconds * 1_000_000).state, state, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn only_what_leaves_the_machine_must_be_encrypted() {
+        for (encrypted, leaves, state) in [
+            (true, true, State::Ok),
+            (true, false, State::Ok),
+            (false, false, State::Ok),
+            (false, true, State::Fail),
+        ] {
+            assert_eq!(encryption_check("TLS", encrypted, leaves, "").state, state);
+        }
     }
 }

@@ -14,7 +14,7 @@ use tokio::{
 use super::Answer;
 use crate::{
     app::{App, Opening, flags_to_repeat},
-    config::{CommonFlags, Flags, LifeFlags, ListenFlag, PrefixFlag, Settings},
+    config::{CommonFlags, Flags, LifeFlags, ListenFlag, PrefixFlag, Settings, starred},
     failure::Failure,
     output::Output,
 };
@@ -31,8 +31,10 @@ const FILES_BESIDE: u64 = 128;
   hallpass serve
   hallpass serve --listen 127.0.0.1:8080 --database sqlite:/var/lib/hallpass/hallpass.db
   HALLPASS_TOKEN_LIFE_MAX='90 days' hallpass serve
+  hallpass serve --database postgres://hallpass@db.example.com/hallpass --token-store redis://cache.example.com
 
-The database is made and brought up to date at the start.
+The database is brought up to date at the start (an SQLite file is made). If it cannot be reached then, the exit status is 3;
+if it cannot be reached later, requests are answered with 503 until it can.
 SIGTERM and Ctrl-C have it answer what was asked, and stop.")]
 pub(crate) struct Args {
     #[command(flatten, next_help_heading = "Settings")]
@@ -53,7 +55,7 @@ impl Args {
 pub(crate) async fn run(settings: &Settings, out: Output) -> Result<Answer, Failure> {
     // The port first: who starts it twice by mistake should not touch the database.
     let listener = listen(settings)?;
-    let app = App::open(settings, Opening::Server)?;
+    let app = App::open(settings, Opening::Server).await?;
     if app.has_no_accounts().await? {
         out.remark(&format!(
             "There are no accounts yet. This makes one, from another terminal:\n\n  hallpass{} user add you@example.com --admin\n",
@@ -63,7 +65,8 @@ pub(crate) async fn run(settings: &Settings, out: Output) -> Result<Answer, Fail
     let stop = stop_signal()?;
     let address = listener.local_addr().map_err(|error| cannot_listen(settings, &error))?;
     let url = format!("http://{address}");
-    tracing::info!(%address, database = settings.database.value, "started");
+    let token_store = settings.token_store.value.as_deref().map(starred);
+    tracing::info!(%address, database = starred(&settings.database.value), token_store, "started");
     if !address.ip().is_loopback() {
         tracing::warn!(%address, "this address is not loopback and carries tokens: keep a TLS proxy in front of it");
     }

@@ -14,6 +14,8 @@ use crate::PASSWORD;
 
 pub(crate) struct Folder {
     dir: TempDir,
+    /// For every command that is run in it.
+    variables: Vec<(String, String)>,
 }
 
 /// What a run left.
@@ -26,7 +28,12 @@ pub(crate) struct Ran {
 
 impl Folder {
     pub(crate) fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
+        Self::with(Vec::new())
+    }
+
+    /// With settings for every command that is run in it.
+    pub(crate) fn with(variables: Vec<(String, String)>) -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), variables }
     }
 
     /// With a database and `ada@example.com` in it.
@@ -48,10 +55,11 @@ impl Folder {
         self.path().join("hallpass.db")
     }
 
-    /// Not run yet: an empty environment, this folder, and nothing on stdin.
+    /// Not run yet: an environment of the folder's own variables alone, this folder, and nothing on stdin.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hallpass"));
-        command.args(args).env_clear().current_dir(self.path()).stdin(Stdio::null());
+        let variables = self.variables.iter().map(|(name, value)| (name, value));
+        command.args(args).env_clear().envs(variables).current_dir(self.path()).stdin(Stdio::null());
         command
     }
 

@@ -11,7 +11,6 @@
 mod folder;
 mod server;
 
-mod crash;
 mod doctor;
 mod help;
 mod migrate;

@@ -20,8 +20,34 @@ fn migrate_print_writes_sql_and_touches_no_database() {
     assert!(ran.stdout.starts_with("-- 0001_first\n"), "{ran:#?}");
     assert!(ran.stdout.contains("CREATE TABLE hallpass_tokens"));
     let json = folder.run(&["migrate", "--print", "--json"]).ok().json();
-    assert_eq!(json["migrations"][0]["name"], "0001_first");
+    assert_eq!(json["migrations"], json!(["0001_first"]));
+    assert!(json["sql"].as_str().unwrap().contains("CREATE TABLE hallpass_tokens"));
     assert!(!folder.database().exists());
+}
+
+#[test]
+fn row_15_migrate_print_writes_the_sql_of_each_kind_of_database_without_one() {
+    let folder = Folder::new();
+    let print = |database: &str, more: &[&str]| {
+        folder.run(&[&["migrate", "--print", "--database", database], more].concat())
+    };
+    for database in ["postgres:", "postgresql://nowhere.invalid/x", "mysql:", "mariadb://nowhere.invalid/x"] {
+        let ran = print(database, &[]).ok();
+        assert!(ran.stdout.contains("hallpass_tokens") && ran.stdout.contains("0001_first"), "{ran:#?}");
+    }
+    let own = ["--schema", "auth", "--table-prefix", "acme_", "--users", "app.users.id"];
+    let ran = print("postgres:", &[&own[..], &["--user-ids", "uuid"]].concat()).ok();
+    for part in ["\"auth\".\"acme_tokens\"", "REFERENCES \"app\".\"users\"", "uuid"] {
+        assert!(ran.stdout.contains(part), "{part} is not in {ran:#?}");
+    }
+    let ran = print("mysql:", &[&own[..], &["--user-ids", "unsigned-integer"]].concat()).ok();
+    for part in ["`auth`.`acme_tokens`", "REFERENCES `app`.`users`", "BIGINT UNSIGNED"] {
+        assert!(ran.stdout.contains(part), "{part} is not in {ran:#?}");
+    }
+    print("postgres:", &["--table-prefix", "a\"b"]).fails(2);
+    print("postgres:", &["--user-ids", "unsigned-integer"]).fails(2).stderr_has("integer");
+    print("sqlite:", &["--schema", "auth"]).fails(2).stderr_has("fixed names");
+    folder.run(&["migrate", "--schema", "auth"]).fails(2).stderr_has("--print");
 }
 
 #[test]

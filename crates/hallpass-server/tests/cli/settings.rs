@@ -50,7 +50,7 @@ fn an_unknown_key_names_its_line_and_hides_its_value() {
     let ran = folder.run(&["user", "list"]).fails(2);
     assert!(!ran.stderr.contains("hunter2"), "{ran:#?}");
     ran.stderr_has("hallpass.toml, line 3: unknown key `databse`")
-        .stderr_has("listen, database, token_prefix");
+        .stderr_has("listen, database, token_store");
 }
 
 #[test]
@@ -69,7 +69,13 @@ fn a_bad_value_names_where_it_stands_and_what_to_write() {
         ("HALLPASS_LOG", "a=b=c"),
         ("HALLPASS_LOG_FORMAT", "xml"),
         ("HALLPASS_DATABASE_URL", "hallpass.db"),
-        ("HALLPASS_DATABASE_URL", "postgres://ada:hunter2@localhost/x"),
+        ("HALLPASS_DATABASE_URL", "oracle://ada:hunter2@localhost/x"),
+        ("HALLPASS_DATABASE_URL", "postgres://ada:hunter2@localhost/x?sslmode=always"),
+        ("HALLPASS_DATABASE_URL", "postgres://ada:hunter2@localhost:none/x"),
+        ("HALLPASS_DATABASE_URL", "mysql://ada:hunter2@localhost"),
+        ("HALLPASS_TOKEN_STORE_URL", "http://ada:hunter2@localhost"),
+        ("HALLPASS_TOKEN_STORE_URL", "redis://ada:hunter2@"),
+        ("HALLPASS_ALLOW_VOLATILE", "yes"),
         ("HALLPASS_DATABASE_URL", "sqlite:"),
         ("HALLPASS_DATABASE_URL", "sqlite::memory:"),
         ("HALLPASS_DATABASE_URL", "sqlite:x.db?mode=ro"),
