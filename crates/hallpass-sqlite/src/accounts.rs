@@ -54,7 +54,7 @@ const ENABLE: &str = "UPDATE hallpass_accounts SET disabled_at = NULL WHERE id =
 const DELETE: &str = "DELETE FROM hallpass_accounts WHERE id = ?1";
 
 /// Reads the index of owners alone.
-const COUNT_LIVING: &str = "
+pub(crate) const COUNT_LIVING: &str = "
     SELECT count(*) FROM hallpass_tokens
     WHERE user_id = ?1
       AND epoch = coalesce((SELECT epoch FROM hallpass_owners WHERE user_id = ?1), 0)
@@ -63,6 +63,22 @@ const COUNT_LIVING: &str = "
 const RAISE: &str = "
     INSERT INTO hallpass_owners (user_id, epoch, raised_at, swept_epoch) VALUES (?1, 1, ?2, 0)
     ON CONFLICT (user_id) DO UPDATE SET epoch = epoch + 1, raised_at = ?2";
+
+#[cfg(test)]
+pub(crate) const STATEMENTS: &[&str] = &[
+    CREATE_OWNER,
+    CREATE,
+    FIND,
+    FIND_BY_EMAIL,
+    LIST,
+    SET_PASSWORD,
+    REHASH,
+    DISABLE,
+    ENABLE,
+    DELETE,
+    COUNT_LIVING,
+    RAISE,
+];
 
 /// Ends all of an owner's tokens and says how many were living.
 pub(crate) fn end_all(connection: &Connection, user: &UserId, now: Timestamp) -> rusqlite::Result<u64> {

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 use crate::error::{OpenError, is_busy};
 
@@ -76,8 +76,9 @@ pub(crate) fn open_writer(path: &Path, patience: Duration) -> Result<Connection,
         return Err(OpenError::ReadOnly { path: path.to_owned() });
     }
     use_log(&connection, patience).map_err(failed)?;
-    // FULL: an answer is a promise, so each COMMIT waits for the disk. fullfsync: on macOS the disk would otherwise answer
-    // before it has written; elsewhere it changes nothing. temp_store: what a savepoint keeps for its undoing stays in memory.
+    // FULL: an answer is a promise, so each COMMIT waits for the disk. fullfsync: on macOS the disk would otherwise
+    // answer before it has written; elsewhere it changes nothing. temp_store: what a savepoint needs for its undoing
+    // stays in memory.
     connection
         .execute_batch(&format!(
             "PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON;
@@ -105,6 +106,9 @@ fn open(path: &Path, access: OpenFlags, patience: Duration) -> Result<Connection
         Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(failed)?;
     connection.busy_timeout(patience).map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    // Plans depend on the schema alone. Otherwise SQLite would plan a cached statement again whenever its values were
+    // cleared, which is at each use, and a look-up would take six times as long.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(failed)?;
     connection.execute_batch(&format!("PRAGMA cache_size = -{CACHE_KIB};")).map_err(failed)?;
     Ok(connection)
 }

@@ -146,16 +146,16 @@ impl Options {
         Self::new().busy_timeout(Self::COMMAND_LINE_WAIT)
     }
 
-    /// Sets how long a call waits for its turn, be it behind other calls or behind another process that is writing, before it is
-    /// `Unavailable`. In milliseconds; the disk's own time is not in it.
+    /// Sets how long a call waits for its turn, be it behind other calls or behind another process that is writing,
+    /// before it is `Unavailable`. To the millisecond; the disk's own time is not in it.
     #[must_use]
     pub fn busy_timeout(mut self, wait: Duration) -> Self {
         self.busy_timeout = wait;
         self
     }
 
-    /// Sets whether to make the file and to bring its schema up to date. If not, a missing file is [`OpenError::Missing`] and an
-    /// older schema [`OpenError::Behind`].
+    /// Sets whether to make the file and to bring its schema up to date. If not, a missing file is
+    /// [`OpenError::Missing`] and an older schema [`OpenError::Behind`].
     #[must_use]
     pub fn migrate(mut self, migrate: bool) -> Self {
         self.migrate = migrate;

@@ -32,6 +32,13 @@ const BATCH_MOST: usize = 256;
 /// comes on top is told at once.
 const QUEUE_MOST: usize = 2048;
 
+/// The share of the last COMMIT's time that may be spent on waiting for as many writes as it had. Whoever was just
+/// answered often comes back at once, and would otherwise find that a transaction of one or two has begun without them, and
+/// wait for the disk twice.
+const GATHER_SHARE: u32 = 8;
+/// The longest such wait.
+const GATHER_MOST: Duration = Duration::from_millis(2);
+
 /// A handle on the thread. Dropping it ends the thread after what is queued.
 pub(crate) struct Writer {
     /// `None` only while being dropped.
@@ -55,6 +62,7 @@ impl Writer {
         let desk = Desk {
             jobs,
             waiting: Vec::new(),
+            last: Batch::default(),
             connection: Some(connection),
             path: path.to_owned(),
             counts: Arc::clone(&counts),
@@ -172,10 +180,19 @@ struct Desk {
     jobs: Receiver<Box<dyn Job>>,
     /// Taken from the queue, not answered yet.
     waiting: Vec<Box<dyn Job>>,
+    last: Batch,
     /// `None` after an error that may be the connection's.
     connection: Option<Connection>,
     path: PathBuf,
     counts: Arc<Counts>,
+}
+
+/// A batch that was committed.
+#[derive(Default)]
+struct Batch {
+    size: usize,
+    /// How long its COMMIT took.
+    commit: Duration,
 }
 
 impl Desk {
@@ -187,12 +204,22 @@ impl Desk {
                     Err(_) => break,
                 }
             }
-            self.fill();
+            self.gather();
             self.batch();
         }
         // Closing the last connection to the file copies the log into it and removes the log. Readers are closed by now.
         if let Some(Err((_, error))) = self.connection.take().map(Connection::close) {
             tracing::warn!(%error, "the database was not closed cleanly");
+        }
+    }
+
+    /// Takes what else is queued, and waits a little for those who are likely to come.
+    fn gather(&mut self) {
+        self.fill();
+        let until = Instant::now() + GATHER_MOST.min(self.last.commit / GATHER_SHARE);
+        while self.waiting.len() < self.last.size {
+            let Ok(job) = self.jobs.recv_deadline(until) else { return };
+            self.waiting.push(job);
         }
     }
 
@@ -219,7 +246,8 @@ impl Desk {
         };
         match failed {
             None => {
-                let writes = u64::try_from(self.waiting.len()).unwrap_or(u64::MAX);
+                self.last.size = self.waiting.len();
+                let writes = u64::try_from(self.last.size).unwrap_or(u64::MAX);
                 self.counts.writes.fetch_add(writes, Ordering::Relaxed);
                 self.counts.commits.fetch_add(1, Ordering::Relaxed);
             }
@@ -282,11 +310,12 @@ impl Desk {
         Ok(())
     }
 
-    fn commit(&self) -> rusqlite::Result<()> {
-        match &self.connection {
-            Some(connection) => execute(connection, "COMMIT"),
-            None => Err(rusqlite::Error::InvalidQuery),
-        }
+    fn commit(&mut self) -> rusqlite::Result<()> {
+        let Some(connection) = &self.connection else { return Err(rusqlite::Error::InvalidQuery) };
+        let begun = Instant::now();
+        execute(connection, "COMMIT")?;
+        self.last.commit = begun.elapsed();
+        Ok(())
     }
 }
 
@@ -315,5 +344,173 @@ impl From<rusqlite::Error> for Failure {
 impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
         Self { what: "the database cannot be opened", cause: error.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::*;
+    use crate::connection::create;
+
+    const LONG: Duration = Duration::from_mins(1);
+    const ADD: &str = "INSERT INTO numbers (number, text) VALUES (?1, ?2)";
+
+    struct Numbers {
+        _folder: tempfile::TempDir,
+        path: PathBuf,
+        writer: Writer,
+    }
+
+    impl Numbers {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("numbers.db");
+            create(&path).unwrap();
+            let connection = open_writer(&path, LONG).unwrap();
+            connection.execute_batch("CREATE TABLE numbers (number INTEGER PRIMARY KEY, text TEXT)").unwrap();
+            let writer = Writer::start(connection, &path, LONG).unwrap();
+            Self { _folder: folder, path, writer }
+        }
+
+        fn other(&self) -> Connection {
+            Connection::open(&self.path).unwrap()
+        }
+
+        fn all(&self) -> Vec<i64> {
+            let other = self.other();
+            let mut statement = other.prepare("SELECT number FROM numbers ORDER BY number").unwrap();
+            let rows = statement.query_map([], |row| row.get(0)).unwrap();
+            rows.map(Result::unwrap).collect()
+        }
+
+        async fn add(&self, number: i64) -> Result<(), Failed> {
+            self.writer.write_new(move |connection| add(connection, number, "")).await
+        }
+
+        /// Runs these in one batch and tells which answered with success.
+        async fn together<const N: usize>(&self, works: [Work; N]) -> [bool; N] {
+            let other = self.other();
+            other.execute_batch("BEGIN IMMEDIATE").unwrap();
+            let before = self.writer.counts().commits.load(Ordering::Relaxed);
+            let mut calls = works.map(|work| Box::pin(self.writer.write_new(work)));
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            for call in &mut calls {
+                assert!(call.as_mut().poll(&mut context).is_pending());
+            }
+            drop(other);
+            let mut outcomes = [false; N];
+            for (outcome, call) in outcomes.iter_mut().zip(calls) {
+                *outcome = call.await.is_ok();
+            }
+            assert!(self.writer.counts().commits.load(Ordering::Relaxed) - before <= 1);
+            outcomes
+        }
+    }
+
+    type Work = Box<dyn FnOnce(&Connection) -> rusqlite::Result<()> + Send>;
+
+    fn add(connection: &Connection, number: i64, text: &str) -> rusqlite::Result<()> {
+        connection.execute(ADD, rusqlite::params![number, text]).map(drop)
+    }
+
+    fn adds(number: i64) -> Work {
+        Box::new(move |connection| add(connection, number, ""))
+    }
+
+    #[tokio::test]
+    async fn what_fails_by_its_own_fault_is_undone_alone_and_wholly() {
+        let numbers = Numbers::new();
+        let fails_at_its_end: Work = Box::new(|connection| {
+            add(connection, 100, "")?;
+            add(connection, 1, "taken")
+        });
+        let reads_nonsense: Work = Box::new(|connection| {
+            add(connection, 101, "")?;
+            connection.query_row("SELECT 'text'", [], |row| row.get::<_, i64>(0)).map(drop)
+        });
+        let outcomes = numbers.together([adds(1), fails_at_its_end, adds(2), reads_nonsense, adds(3)]).await;
+        assert_eq!(outcomes, [true, false, true, false, true]);
+        assert_eq!(numbers.all(), [1, 2, 3]);
+    }
+
+    #[tokio::test]
+    async fn a_taken_key_is_told_apart() {
+        let numbers = Numbers::new();
+        numbers.add(1).await.ok().unwrap();
+        assert!(matches!(numbers.add(1).await, Err(Failed::Taken)));
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_fails_the_whole_batch_and_the_next_one_is_well() {
+        let numbers = Numbers::new();
+        numbers.add(1).await.ok().unwrap();
+        let fills_the_disk: Work = Box::new(|connection| {
+            // A limit of this connection alone: opened anew, the file may grow again.
+            connection.query_row("PRAGMA max_page_count = 1", [], |_| Ok(()))?;
+            add(connection, 3, &"text".repeat(100_000))
+        });
+        let outcomes = numbers.together([adds(2), fills_the_disk, adds(4)]).await;
+        assert_eq!(outcomes, [false, false, false]);
+        assert_eq!(numbers.all(), [1]);
+        numbers.add(5).await.ok().unwrap();
+        assert_eq!(numbers.all(), [1, 5]);
+    }
+
+    #[tokio::test]
+    async fn a_commit_that_fails_fails_the_whole_batch() {
+        let numbers = Numbers::new();
+        numbers
+            .other()
+            .execute_batch("CREATE TABLE child (number REFERENCES numbers DEFERRABLE INITIALLY DEFERRED)")
+            .unwrap();
+        let fails_at_commit: Work =
+            Box::new(|connection| connection.execute("INSERT INTO child VALUES (999)", []).map(drop));
+        let outcomes = numbers.together([adds(1), fails_at_commit, adds(2)]).await;
+        assert_eq!(outcomes, [false, false, false]);
+        assert_eq!(numbers.all(), [0_i64; 0]);
+        numbers.add(3).await.ok().unwrap();
+        assert_eq!(numbers.all(), [3]);
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_sqlite_ended_fails_the_whole_batch() {
+        let numbers = Numbers::new();
+        let ends_it: Work = Box::new(|connection| {
+            connection.execute_batch("ROLLBACK")?;
+            add(connection, 1, "")?;
+            add(connection, 1, "taken")
+        });
+        let outcomes = numbers.together([adds(2), ends_it, adds(3)]).await;
+        assert_eq!(outcomes, [false, false, false]);
+        numbers.add(4).await.ok().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_gone_is_not_made_anew() {
+        let numbers = Numbers::new();
+        let fills_the_disk: Work = Box::new(|connection| {
+            connection.query_row("PRAGMA max_page_count = 1", [], |_| Ok(()))?;
+            add(connection, 3, &"text".repeat(100_000))
+        });
+        std::fs::rename(&numbers.path, numbers.path.with_extension("away")).unwrap();
+        assert!(numbers.writer.write_new(fills_the_disk).await.is_err());
+        assert!(numbers.add(1).await.is_err());
+        assert!(!numbers.path.exists());
+        std::fs::rename(numbers.path.with_extension("away"), &numbers.path).unwrap();
+        numbers.add(2).await.ok().unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_durable_and_visible_to_others() {
+        let numbers = Numbers::new();
+        for number in 0..20 {
+            numbers.add(number).await.ok().unwrap();
+            assert_eq!(numbers.all().last(), Some(&number));
+        }
+        let connection = open_writer(&numbers.path, LONG).unwrap();
+        let full: i64 = connection.query_row("PRAGMA synchronous", [], |row| row.get(0)).unwrap();
+        assert_eq!(full, 2);
     }
 }

@@ -20,8 +20,10 @@ impl Drop for Running {
 fn it_starts_and_the_line_it_prints_logs_in() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_axum-minimal"));
     let mut server = Running(command.arg("127.0.0.1:0").stdout(Stdio::piped()).spawn().unwrap());
+    // Held to the end: it goes on printing.
+    let mut output = BufReader::new(server.0.stdout.take().unwrap());
     let mut line = String::new();
-    BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    output.read_line(&mut line).unwrap();
 
     let body = line.split('\'').nth(1).unwrap();
     let address = line.trim().rsplit_once("http://").unwrap().1.strip_suffix("/login").unwrap();

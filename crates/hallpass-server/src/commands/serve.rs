@@ -1,12 +1,12 @@
 //! `hallpass serve`: runs the server until it is told to stop.
 
-use std::io;
+use std::{io, net::SocketAddr};
 
 use hallpass_server::{Limits, Service, jobs, router, serve};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     signal::unix::{SignalKind, signal},
     sync::oneshot,
 };
@@ -19,6 +19,9 @@ use crate::{
     output::Output,
 };
 
+/// Connections that may wait in the kernel's queue while as many as allowed are open. With the usual 128, a storm of
+/// clients would be told nothing and try again after a second, and then after two.
+const WAITING: u32 = 1024;
 /// Files that are open beside connections: the database on every core, its log, the runtime's own.
 const FILES_BESIDE: u64 = 128;
 
@@ -49,7 +52,7 @@ impl Args {
 
 pub(crate) async fn run(settings: &Settings, out: Output) -> Result<Answer, Failure> {
     // The port first: who starts it twice by mistake should not touch the database.
-    let listener = listen(settings).await?;
+    let listener = listen(settings)?;
     let app = App::open(settings, Opening::Server)?;
     if app.has_no_accounts().await? {
         out.remark(&format!(
@@ -65,6 +68,7 @@ pub(crate) async fn run(settings: &Settings, out: Output) -> Result<Answer, Fail
         tracing::warn!(%address, "this address is not loopback and carries tokens: keep a TLS proxy in front of it");
     }
 
+    let limits = limits();
     let (finish, finished) = oneshot::channel::<()>();
     let jobs = tokio::spawn(jobs::run(app.guard.clone(), async { drop(finished.await) }));
     // Before the ready line: who reads it may open as many connections as there are to be had.
@@ -102,8 +106,16 @@ fn limits() -> Limits {
     limits
 }
 
-async fn listen(settings: &Settings) -> Result<TcpListener, Failure> {
-    TcpListener::bind(settings.listen.value).await.map_err(|error| cannot_listen(settings, &error))
+fn listen(settings: &Settings) -> Result<TcpListener, Failure> {
+    bind(settings.listen.value).map_err(|error| cannot_listen(settings, &error))
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // So that it can be started again at once.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(WAITING)
 }
 
 fn cannot_listen(settings: &Settings, error: &io::Error) -> Failure {

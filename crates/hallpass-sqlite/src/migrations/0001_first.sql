@@ -25,7 +25,7 @@ CREATE TABLE hallpass_tokens (
     hint         TEXT    NOT NULL,
     -- Separated by blanks.
     scopes       TEXT    NOT NULL,
-    -- What the maker wanted to keep with it. The first test is of the second's type: json_type fails on what is no JSON.
+    -- What the maker wanted to keep with it. In two steps, because json_type itself fails on what is no JSON.
     meta         TEXT    NOT NULL CHECK (CASE WHEN json_valid(meta) THEN json_type(meta) = 'object' ELSE 0 END),
     -- The address it is bound to.
     bound_to     TEXT,

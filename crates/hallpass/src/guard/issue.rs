@@ -279,13 +279,15 @@ pub(super) fn accept_name(name: &str) -> Result<String, Invalid> {
     Ok(name.to_owned())
 }
 
-/// A store keeps it as text. What is nested too deeply can be written but not read again.
+/// An object that is small enough, and that reads back as it is: what is nested too deeply would not.
 fn accept_meta(meta: &serde_json::Map<String, serde_json::Value>) -> Result<(), Invalid> {
-    let text = serde_json::to_string(meta).ok().filter(|text| text.len() <= META_MAX);
-    let text = text.ok_or_else(|| Invalid::new("meta", "must be at most 4096 bytes of JSON"))?;
-    match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&text) {
-        Ok(_) => Ok(()),
-        Err(_) => Err(Invalid::new("meta", "must not be nested that deeply")),
+    let text = serde_json::to_string(meta).unwrap_or_default();
+    if text.len() > META_MAX {
+        return Err(Invalid::new("meta", "must be at most 4096 bytes of JSON"));
+    }
+    match serde_json::from_str::<serde_json::Map<_, _>>(&text) {
+        Ok(read) if read == *meta => Ok(()),
+        _ => Err(Invalid::new("meta", "must be nested less than 128 levels deep")),
     }
 }
 

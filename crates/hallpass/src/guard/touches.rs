@@ -19,6 +19,8 @@ const RESOLUTION: Duration = Duration::from_mins(1);
 const FLUSH_EVERY: Duration = Duration::from_secs(5);
 /// Notes held at most. What comes on top is dropped: a last use is a courtesy, memory is not.
 const MOST: usize = 100_000;
+/// Written at once: a store makes them in one step, and other writes wait for it.
+const BATCH: usize = 500;
 
 #[derive(Debug, Default)]
 pub(super) struct Touches {
@@ -82,14 +84,17 @@ async fn flush(noted: &Mutex<Noted>, store: &Arc<dyn TokenStore>) -> Result<(), 
         return Ok(());
     }
     let touches: Vec<Touch> = waiting.into_iter().map(|(id, at)| Touch { id, at }).collect();
-    let written = store.touch(&touches).await;
-    if written.is_err() {
-        let mut noted = lock(noted);
-        for Touch { id, at } in touches.into_iter().take(MOST) {
-            noted.waiting.entry(id).or_insert(at);
+    let mut batches = touches.chunks(BATCH);
+    while let Some(batch) = batches.next() {
+        if let Err(unavailable) = store.touch(batch).await {
+            let mut noted = lock(noted);
+            for Touch { id, at } in batch.iter().chain(batches.flatten()) {
+                noted.waiting.entry(*id).or_insert(*at);
+            }
+            return Err(unavailable);
         }
     }
-    written
+    Ok(())
 }
 
 /// A panic of another thread between two lines here leaves the map whole.
