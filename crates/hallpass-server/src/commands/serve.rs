@@ -71,7 +71,6 @@ pub(crate) async fn run(settings: &Settings, out: Output) -> Result<Answer, Fail
         tracing::warn!(%address, "this address is not loopback and carries tokens: keep a TLS proxy in front of it");
     }
 
-    let limits = limits();
     let (finish, finished) = oneshot::channel::<()>();
     let jobs = tokio::spawn(jobs::run(app.guard.clone(), async { drop(finished.await) }));
     // Before the ready line: who reads it may open as many connections as there are to be had.

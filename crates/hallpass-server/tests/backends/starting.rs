@@ -73,7 +73,7 @@ fn wrong_passwords_and_names_are_told_with_what_to_do() {
     let url = postgres.database("x").unwrap();
     let wrong = url.replacen("hunter1", "hunter2", 1);
     is_out_of_reach(&folder(&wrong, None), "Check the password");
-    let elsewhere = format!("{}_not", url);
+    let elsewhere = format!("{url}_not");
     folder(&elsewhere, None).run(&["serve", "--listen", "127.0.0.1:0"]).fails(3).stderr_has("createdb");
 
     let mariadb = MariaDb::options().password("hunter1").start().unwrap();

@@ -9,6 +9,7 @@
 )]
 
 mod folder;
+#[expect(dead_code, reason = "the tests of the backends use more of it")]
 mod server;
 
 mod doctor;

@@ -1,6 +1,11 @@
 //! The hashing threads and their bounded queue.
 
-use std::{sync::OnceLock, thread, time::Duration};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::OnceLock,
+    thread,
+    time::{Duration, Instant},
+};
 
 use argon2::Block;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
@@ -14,6 +19,10 @@ use crate::error::Unavailable;
 const NICENESS: i32 = 10;
 
 type Job = Box<dyn FnOnce(&mut Vec<Block>) + Send>;
+
+/// How long a password may wait for its turn. On a loaded machine the queue holds more than a second's work, and who
+/// waited this long has likely pressed reload: the turn goes to somebody newer.
+const WAIT_MOST: Duration = Duration::from_millis(1500);
 
 pub(super) struct Pool {
     threads: usize,
@@ -34,17 +43,23 @@ impl Pool {
         work: impl FnOnce(&mut Vec<Block>) -> T + Send + 'static,
     ) -> Result<T, Unavailable> {
         let (answer, answered) = oneshot::channel();
+        let asked = Instant::now();
         let job: Job = Box::new(move |memory| {
-            if !answer.is_closed() {
-                let _ = answer.send(work(memory));
+            if answer.is_closed() {
+                return;
             }
+            let _ = answer.send((asked.elapsed() < WAIT_MOST).then(|| work(memory)));
         });
+        let too_many = || {
+            Unavailable::new("too many passwords are being checked at once")
+                .retry_after_at_least(self.patience)
+        };
         self.jobs.get_or_init(|| self.start()).try_send(job).map_err(|error| match error {
-            TrySendError::Full(_) => Unavailable::new("too many passwords are being checked at once")
-                .retry_after_at_least(self.patience),
+            TrySendError::Full(_) => too_many(),
             TrySendError::Disconnected(_) => Unavailable::new("the hashing threads have ended"),
         })?;
-        answered.await.map_err(|_| Unavailable::new("a hashing thread has ended"))
+        let done = answered.await.map_err(|_| Unavailable::new("hashing a password failed"))?;
+        done.ok_or_else(too_many)
     }
 
     fn start(&self) -> Sender<Job> {
@@ -69,7 +84,11 @@ fn serve(jobs: &Receiver<Job>) {
     }
     let mut memory = Vec::new();
     for job in jobs {
-        job(&mut memory);
+        // Whoever waits for it hears that it failed; the thread is for all the others.
+        if catch_unwind(AssertUnwindSafe(|| job(&mut memory))).is_err() {
+            tracing::error!("a password hashing job panicked");
+            memory = Vec::new();
+        }
     }
 }
 
@@ -132,6 +151,26 @@ mod tests {
         running.await.unwrap();
         pool.run(count(&done)).await.unwrap();
         assert_eq!(done.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn who_waited_too_long_is_told_to_come_back_and_not_hashed_for() {
+        let (pool, release, running) = busy(2).await;
+        let mut late = Box::pin(pool.run(|_| ()));
+        assert!(futures_poll(late.as_mut()).await.is_none());
+        // The one test that lets time pass: the bound is of the pool's own threads, which no clock is handed to.
+        thread::sleep(WAIT_MOST);
+        drop(release);
+        running.await.unwrap();
+        assert_eq!(late.await.unwrap_err().retry_after(), Duration::from_secs(3));
+        pool.run(|_| ()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_panic_fails_one_job_and_not_its_thread() {
+        let pool = Pool::new(1, 4, Duration::from_secs(1));
+        assert!(pool.run(|_| panic!("on purpose")).await.is_err());
+        pool.run(|_| ()).await.unwrap();
     }
 
     /// Polls once: the answer if there is one already.
