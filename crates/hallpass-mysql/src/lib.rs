@@ -45,19 +45,20 @@ use crate::{
     connection::{Address, Connection},
     migrations::Plan,
     pool::Pool,
+    prune::Backlog,
     statements::Statements,
     user_ids::Ids,
 };
 
 pub use error::OpenError;
-pub use migrations::{Inspection, inspect, migrate, migrations, sql};
+pub use migrations::{Inspection, inspect, migrate, migrations, script};
 pub use user_ids::UserIdColumn;
 
 /// A database with tokens, accounts and an audit trail: a [`TokenStore`](hallpass::TokenStore), an
 /// [`AccountStore`](hallpass::account::AccountStore) and an [`AuditStore`](hallpass::audit::AuditStore). Cheap to clone.
 ///
 /// It keeps connections and makes new ones by itself when the database went away and came back. A call that gets no answer in
-/// time is `Unavailable`; see [`Options::call_timeout`]. A future that is dropped leaves its change made whole or not at
+/// time is `Unavailable`; see [`Options::patience`]. A future that is dropped leaves its change made whole or not at
 /// all.
 ///
 /// All clones must be used in one runtime of tokio: a connection belongs to the one that made it.
@@ -66,6 +67,7 @@ pub struct MysqlStore {
     pool: Arc<Pool>,
     sql: Arc<Statements>,
     ids: Ids,
+    backlog: Arc<Backlog>,
 }
 
 impl MysqlStore {
@@ -94,8 +96,8 @@ impl MysqlStore {
         for statement in sql.all() {
             first.prepare(statement).await.map_err(|error| address.failed(error))?;
         }
-        let pool = Pool::new(address, first, options.pool_size, options.call_timeout);
-        Ok(Self { pool, sql, ids })
+        let pool = Pool::new(address, first, options.pool_size, options.patience);
+        Ok(Self { pool, sql, ids, backlog: Arc::default() })
     }
 }
 
@@ -139,7 +141,7 @@ impl fmt::Debug for MysqlStore {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     pool_size: usize,
-    call_timeout: Duration,
+    patience: Duration,
     migrate: bool,
     allow_volatile: bool,
     naming: Naming,
@@ -162,7 +164,7 @@ impl Options {
     pub fn new() -> Self {
         Self {
             pool_size: Self::POOL_SIZE,
-            call_timeout: Self::SERVER_WAIT,
+            patience: Self::SERVER_WAIT,
             migrate: true,
             allow_volatile: false,
             naming: Naming::new(),
@@ -173,7 +175,7 @@ impl Options {
     /// As the command line needs it: 2 connections, five seconds for a call.
     #[must_use]
     pub fn command_line() -> Self {
-        Self::new().pool_size(2).call_timeout(Self::COMMAND_LINE_WAIT)
+        Self::new().pool_size(2).patience(Self::COMMAND_LINE_WAIT)
     }
 
     /// Sets the most connections that are made. At least 1.
@@ -184,10 +186,11 @@ impl Options {
     }
 
     /// Sets how long a call takes at most, with the wait for a connection and for other transactions in it, before it is
-    /// `Unavailable`. Pruning and noting many last uses are many calls in this sense.
+    /// `Unavailable`. Noting many last uses is many calls in this sense; so is pruning, which looks for the dead for up to five
+    /// seconds.
     #[must_use]
-    pub fn call_timeout(mut self, wait: Duration) -> Self {
-        self.call_timeout = wait;
+    pub fn patience(mut self, wait: Duration) -> Self {
+        self.patience = wait;
         self
     }
 
