@@ -14,8 +14,26 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The URL may end with `?ssl-mode=` (`disabled`, `required`, `verify-ca`, `verify-identity`), `ssl-ca=FILE` and
-//! `socket=FILE`. A server elsewhere must prove who it is, unless the URL says otherwise; one on this machine need not.
+//! # The URL
+//!
+//! `mysql://user:password@host:3306/database?setting=value&…`, with these settings:
+//!
+//! | setting | values |
+//! |---|---|
+//! | `ssl-mode` | `disabled`, `required` (encrypted, to whomever), `verify-identity` |
+//! | `ssl-ca` | a file with the certificates of authorities in PEM; those of the web, if it is not given |
+//! | `ssl-name` | the name in the server's certificate, if it is not the host's |
+//! | `socket` | a Unix socket to connect to instead |
+//!
+//! Without `ssl-mode`, a server on this machine is spoken to in plain text; any other must prove its name. If the program has
+//! rustls with more than one provider of cryptography, it must install one of them; the store installs none.
+//!
+//! # What it promises
+//!
+//! A verification is one statement, prepared once per connection. A server that is down, frozen or cut off is
+//! [`Unavailable`](hallpass::Unavailable) after [`Options::patience`] at the latest, and is used again by itself when it is back.
+//! What each session needs (strict mode, READ COMMITTED, utf8mb4, short waits for locks) is set on it, whatever the
+//! server's own defaults are.
 //!
 //! The tables begin with `hallpass_`, or with what [`Options::naming`] says, so they can live in an application's own
 //! database. Any number of processes may use one database.
@@ -23,6 +41,8 @@
 //! What the server acknowledges must survive it: `innodb_flush_log_at_trx_commit` is 1 (on the disk) or 2 (with the
 //! operating system, so that a second's work may go with the machine). With 0 the store is not opened; see
 //! [`Options::allow_volatile`].
+//!
+//! All of it is tested on `MariaDB` 10.11. The statements are such as MySQL 8 takes too, but no test of ours runs them there.
 
 mod accounts;
 mod audit;
