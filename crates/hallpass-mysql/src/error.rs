@@ -1,6 +1,6 @@
 //! What the database and the driver say, in our words.
 
-use std::error::Error as StdError;
+use std::{error::Error as StdError, io::ErrorKind};
 
 use hallpass::{Invalid, Unavailable, migration::Mismatch};
 use mysql_async::{DriverError, Error, IoError, ServerError};
@@ -28,8 +28,8 @@ pub enum OpenError {
     },
     /// The connection could not be encrypted.
     #[error(
-        "no trusted connection to {server}: give the authority that signed its certificate as ?ssl-ca=FILE, \
-         or, on a network you trust, ?ssl-mode=disabled"
+        "no trusted connection to {server}: give the authority that signed its certificate as ?ssl-ca=FILE \
+         (and the name in it as &ssl-name=NAME, if that is not the host's), or, on a network you trust, ?ssl-mode=disabled"
     )]
     Tls {
         /// Host, port and database.
@@ -141,6 +141,10 @@ impl OpenError {
         match error {
             Error::Server(error) => Self::from_server(server, error),
             Error::Io(IoError::Tls(error)) => Self::Tls { server, source: error.into() },
+            // A handshake that failed comes as an error of the stream.
+            Error::Io(IoError::Io(error)) if error.kind() == ErrorKind::InvalidData => {
+                Self::Tls { server, source: error.into() }
+            }
             Error::Driver(error @ DriverError::NoClientSslFlagFromServer) => {
                 Self::Tls { server, source: error.into() }
             }

@@ -14,8 +14,26 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The URL may end with `?ssl-mode=` (`disabled`, `required`, `verify-ca`, `verify-identity`), `ssl-ca=FILE` and
-//! `socket=FILE`. A server elsewhere must prove who it is, unless the URL says otherwise; one on this machine need not.
+//! # The URL
+//!
+//! `mysql://user:password@host:3306/database?setting=value&…`, with these settings:
+//!
+//! | setting | values |
+//! |---|---|
+//! | `ssl-mode` | `disabled`, `required` (encrypted, to whomever), `verify-identity` |
+//! | `ssl-ca` | a file with the certificates of authorities in PEM; those of the web, if it is not given |
+//! | `ssl-name` | the name in the server's certificate, if it is not the host's |
+//! | `socket` | a Unix socket to connect to instead |
+//!
+//! Without `ssl-mode`, a server on this machine is spoken to in plain text; any other must prove its name. If the program has
+//! rustls with more than one provider of cryptography, it must install one of them; the store installs none.
+//!
+//! # What it promises
+//!
+//! A verification is one statement, prepared once per connection. A server that is down, frozen or cut off is
+//! [`Unavailable`](hallpass::Unavailable) after [`Options::patience`] at the latest, and is used again by itself when it is back.
+//! What each session needs (strict mode, READ COMMITTED, utf8mb4, short waits for locks) is set on it, whatever the
+//! server's own defaults are.
 //!
 //! The tables begin with `hallpass_`, or with what [`Options::naming`] says, so they can live in an application's own
 //! database. Any number of processes may use one database.
@@ -23,6 +41,8 @@
 //! What the server acknowledges must survive it: `innodb_flush_log_at_trx_commit` is 1 (on the disk) or 2 (with the
 //! operating system, so that a second's work may go with the machine). With 0 the store is not opened; see
 //! [`Options::allow_volatile`].
+//!
+//! All of it is tested on `MariaDB` 10.11. The statements are such as MySQL 8 takes too, but no test of ours runs them there.
 
 mod accounts;
 mod audit;
@@ -45,19 +65,20 @@ use crate::{
     connection::{Address, Connection},
     migrations::Plan,
     pool::Pool,
+    prune::Backlog,
     statements::Statements,
     user_ids::Ids,
 };
 
 pub use error::OpenError;
-pub use migrations::{Inspection, inspect, migrate, migrations, sql};
+pub use migrations::{Inspection, inspect, migrate, migrations, script};
 pub use user_ids::UserIdColumn;
 
 /// A database with tokens, accounts and an audit trail: a [`TokenStore`](hallpass::TokenStore), an
 /// [`AccountStore`](hallpass::account::AccountStore) and an [`AuditStore`](hallpass::audit::AuditStore). Cheap to clone.
 ///
 /// It keeps connections and makes new ones by itself when the database went away and came back. A call that gets no answer in
-/// time is `Unavailable`; see [`Options::call_timeout`]. A future that is dropped leaves its change made whole or not at
+/// time is `Unavailable`; see [`Options::patience`]. A future that is dropped leaves its change made whole or not at
 /// all.
 ///
 /// All clones must be used in one runtime of tokio: a connection belongs to the one that made it.
@@ -66,6 +87,7 @@ pub struct MysqlStore {
     pool: Arc<Pool>,
     sql: Arc<Statements>,
     ids: Ids,
+    backlog: Arc<Backlog>,
 }
 
 impl MysqlStore {
@@ -94,8 +116,8 @@ impl MysqlStore {
         for statement in sql.all() {
             first.prepare(statement).await.map_err(|error| address.failed(error))?;
         }
-        let pool = Pool::new(address, first, options.pool_size, options.call_timeout);
-        Ok(Self { pool, sql, ids })
+        let pool = Pool::new(address, first, options.pool_size, options.patience);
+        Ok(Self { pool, sql, ids, backlog: Arc::default() })
     }
 }
 
@@ -139,7 +161,7 @@ impl fmt::Debug for MysqlStore {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     pool_size: usize,
-    call_timeout: Duration,
+    patience: Duration,
     migrate: bool,
     allow_volatile: bool,
     naming: Naming,
@@ -162,7 +184,7 @@ impl Options {
     pub fn new() -> Self {
         Self {
             pool_size: Self::POOL_SIZE,
-            call_timeout: Self::SERVER_WAIT,
+            patience: Self::SERVER_WAIT,
             migrate: true,
             allow_volatile: false,
             naming: Naming::new(),
@@ -173,7 +195,7 @@ impl Options {
     /// As the command line needs it: 2 connections, five seconds for a call.
     #[must_use]
     pub fn command_line() -> Self {
-        Self::new().pool_size(2).call_timeout(Self::COMMAND_LINE_WAIT)
+        Self::new().pool_size(2).patience(Self::COMMAND_LINE_WAIT)
     }
 
     /// Sets the most connections that are made. At least 1.
@@ -184,10 +206,11 @@ impl Options {
     }
 
     /// Sets how long a call takes at most, with the wait for a connection and for other transactions in it, before it is
-    /// `Unavailable`. Pruning and noting many last uses are many calls in this sense.
+    /// `Unavailable`. Noting many last uses is many calls in this sense; so is pruning, which looks for the dead for up to five
+    /// seconds.
     #[must_use]
-    pub fn call_timeout(mut self, wait: Duration) -> Self {
-        self.call_timeout = wait;
+    pub fn patience(mut self, wait: Duration) -> Self {
+        self.patience = wait;
         self
     }
 

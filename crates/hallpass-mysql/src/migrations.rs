@@ -56,7 +56,7 @@ const DURABILITY: &str = "SELECT @@GLOBAL.innodb_doublewrite, @@GLOBAL.log_bin, 
 const CIPHER: &str = "SHOW SESSION STATUS LIKE 'Ssl_cipher'";
 const CLOCK: &str = "SELECT CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)";
 
-/// The migrations that this program has, first to last. Their SQL has places for the names; [`sql`] fills them.
+/// The migrations that this program has, first to last. Their SQL has places for the names; [`script`] fills them.
 #[must_use]
 pub fn migrations() -> &'static [Migration] {
     &MIGRATIONS
@@ -67,7 +67,7 @@ pub fn migrations() -> &'static [Migration] {
 ///
 /// # Errors
 /// The options do not go together.
-pub fn sql(options: &Options) -> Result<String, OpenError> {
+pub fn script(options: &Options) -> Result<String, OpenError> {
     let plan = Plan::new(options, &MIGRATIONS)?;
     let mut sql = String::new();
     for migration in plan.known {
@@ -355,7 +355,7 @@ mod tests {
     fn the_printed_sql_has_the_chosen_names_and_notes_itself() {
         let naming = Naming::new().schema("auth").unwrap().prefix("acme_").unwrap();
         let naming = naming.users("app.users", "id").unwrap();
-        let printed = sql(&Options::new().naming(naming)).unwrap();
+        let printed = script(&Options::new().naming(naming)).unwrap();
         assert!(printed.contains("CREATE TABLE IF NOT EXISTS `auth`.`acme_tokens`"));
         assert!(printed.contains("REFERENCES `app`.`users` (`id`) ON DELETE CASCADE"));
         assert!(printed.contains("INSERT IGNORE INTO `auth`.`acme_migrations`"));

@@ -67,6 +67,16 @@ impl Pool {
     /// The rows that a reading statement finds. A connection that turns out to be broken is replaced once: reading twice
     /// does nothing twice.
     pub(crate) async fn rows(&self, sql: &Sql, values: Vec<Value>) -> Result<Vec<Row>, Unavailable> {
+        self.rows_patiently(sql, values, self.patience).await
+    }
+
+    /// The same, for what is not part of a request.
+    pub(crate) async fn rows_patiently(
+        &self,
+        sql: &Sql,
+        values: Vec<Value>,
+        patience: Duration,
+    ) -> Result<Vec<Row>, Unavailable> {
         let reads = async {
             let mut lease = self.lease().await?;
             let mut outcome = lease.rows(sql, values.clone()).await;
@@ -79,7 +89,7 @@ impl Pool {
             lease.give_back_unless_broken(&outcome);
             outcome
         };
-        Ok(self.in_time(reads).await?)
+        Ok(in_time(patience, reads).await?)
     }
 
     /// Runs one changing statement, which is a transaction by itself.
@@ -122,7 +132,7 @@ impl Pool {
             }
             once().await
         };
-        self.in_time(tries).await
+        in_time(self.patience, tries).await
     }
 
     /// A transaction. Dropping it, or failing in it, undoes it.
@@ -130,12 +140,6 @@ impl Pool {
         let mut lease = self.lease().await?;
         lease.connection()?.run("START TRANSACTION").await?;
         Ok(Transaction { lease })
-    }
-
-    async fn in_time<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        // What is cut off here is dropped, and its connection closed: nobody would read the answer that still comes.
-        let too_late = |_| Err(Unavailable::new("the database does not answer in time").into());
-        timeout(self.patience, work).await.unwrap_or_else(too_late)
     }
 
     /// Waits for a slot and takes a connection that rests, or makes one.
@@ -175,6 +179,15 @@ impl Pool {
         // A panic of another thread between two lines here leaves the list whole.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+async fn in_time<T>(
+    patience: Duration,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    // What is cut off here is dropped, and its connection closed: nobody would read the answer that still comes.
+    let too_late = |_| Err(Unavailable::new("the database does not answer in time").into());
+    timeout(patience, work).await.unwrap_or_else(too_late)
 }
 
 /// A connection in use. It is closed if it is not given back.

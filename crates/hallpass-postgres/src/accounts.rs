@@ -13,7 +13,7 @@ use crate::{
     error::{Corrupt, Failed},
     link::Step,
     statements::{Sql, durably},
-    tokens::{count_in, epoch},
+    tokens::epoch,
     value::{User, Value},
 };
 
@@ -61,7 +61,7 @@ macro_rules! changing {
             durably!(),
             " RETURNING id)
              UPDATE {owners} o SET epoch = o.epoch + 1, raised_at = $2
-             FROM changed WHERE o.user_id = changed.id RETURNING true"
+             FROM changed WHERE o.user_id = changed.id RETURNING o.epoch"
         )
     };
 }
@@ -114,11 +114,8 @@ impl PostgresStore {
     ) -> Result<Option<u64>, Unavailable> {
         let mut values = vec![Value::User(id), Value::at(now)];
         values.extend(password.map(|password| Value::Text(password.as_phc())));
-        let owner = [Value::User(id), Value::at(now)];
-        let change = Step { sql: change, values: &values };
-        let count = Step { sql: &self.sql().count_ended, values: &owner };
-        let (changed, counted) = self.write_steps(change, count).await?;
-        Ok(if changed.is_empty() { None } else { Some(count_in(&counted)?) })
+        let raised = self.write_step(Step { sql: change, values: &values }).await?;
+        self.count_ended(id, now, &raised).await
     }
 }
 

@@ -36,7 +36,7 @@
 //!
 //! A verification is one statement, sent along with those of other callers over a few shared connections. Whatever makes, changes or
 //! ends a token, an account or a password is answered when the server's disk has it, also where `synchronous_commit` is off for
-//! everything else. A server that is down, frozen or cut off is [`Unavailable`](hallpass::Unavailable) after [`Options::patience`] at
+//! everything else. A server that is down, frozen or cut off is [`Unavailable`] after [`Options::patience`] at
 //! the latest, and is used again by itself when it is back.
 
 mod accounts;

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Tokens whose use is noted in one statement, and so locked at once.
-const TOUCHES_AT_ONCE: usize = 500;
+const TOUCHES_AT_ONCE: usize = 200;
 
 /// What a record is read from, in the order that [`record`] reads it in.
 macro_rules! token_columns {
@@ -128,13 +128,14 @@ pub(crate) const UPDATE: &str = concat!(
 pub(crate) const RAISE: &str = concat!(
     "INSERT INTO {owners} AS o (user_id, epoch, raised_at, swept_epoch) SELECT $1, 1, $2, 0 WHERE ",
     durably!(),
-    " ON CONFLICT (user_id) DO UPDATE SET epoch = o.epoch + 1, raised_at = $2 RETURNING true"
+    " ON CONFLICT (user_id) DO UPDATE SET epoch = o.epoch + 1, raised_at = $2 RETURNING epoch"
 );
-/// After the raise, in its transaction: who inserts now waits for it, and who inserted before is seen.
+/// What a raise ended, counted when it is committed: whoever inserts then is refused, and whoever inserted before is seen. Within
+/// the raise it would keep the owner's row locked for as long as it takes to count a million tokens, and undo the raise if that is
+/// too long.
 pub(crate) const COUNT_ENDED: &str = "
     SELECT count(*) FROM {tokens}
-    WHERE user_id = $1 AND epoch = (SELECT epoch - 1 FROM {owners} WHERE user_id = $1)
-      AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)";
+    WHERE user_id = $1 AND epoch = $3 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)";
 
 /// From the place `($3, $4)` on; only those that live at `$5`, unless it is NULL. A user without tokens is one row that has
 /// the epoch alone.
@@ -167,29 +168,42 @@ pub(crate) const PRUNE_REVOKED: &str = "
             SELECT ctid FROM {tokens} WHERE revoked_at < $1 ORDER BY revoked_at LIMIT $2 FOR UPDATE SKIP LOCKED))
         RETURNING 1)
     SELECT count(*) FROM gone";
-/// The tokens of `$3` owners whose epoch was raised and who were not swept since.
-pub(crate) const PRUNE_ENDED: &str = "
-    WITH raised AS (
-        SELECT user_id, epoch FROM {owners}
-        WHERE swept_epoch < epoch AND raised_at < $1 ORDER BY raised_at LIMIT $3),
-    gone AS (
-        DELETE FROM {tokens} WHERE ctid = ANY (ARRAY(
-            SELECT t.ctid FROM raised JOIN {tokens} t ON t.user_id = raised.user_id AND t.epoch < raised.epoch
-            LIMIT $2 FOR UPDATE OF t SKIP LOCKED))
-        RETURNING 1)
-    SELECT count(*) FROM gone";
-/// Those of the same owners who have nothing left that was ended need not be looked at again.
-pub(crate) const SWEPT: &str = "
-    WITH raised AS (
-        SELECT user_id, epoch FROM {owners}
-        WHERE swept_epoch < epoch AND raised_at < $1 ORDER BY raised_at LIMIT $2)
-    UPDATE {owners} o SET swept_epoch = raised.epoch
-    FROM raised
-    WHERE o.user_id = raised.user_id
-      AND NOT EXISTS (SELECT FROM {tokens} t WHERE t.user_id = raised.user_id AND t.epoch < raised.epoch)
-    RETURNING true";
-/// Owners that prune looks at in one statement. Most of them have nothing to delete.
-const OWNERS_AT_ONCE: i64 = 200;
+/// Owners that prune looks at in one statement: most of them have nothing to delete. A number in the text and not a parameter, so
+/// that the planner knows that they are few and looks each of them up.
+const OWNERS_AT_ONCE: usize = 200;
+macro_rules! raised_owners {
+    () => {
+        "SELECT user_id, epoch FROM {owners}
+         WHERE swept_epoch < epoch AND raised_at < $1 ORDER BY raised_at LIMIT 200"
+    };
+}
+/// The tokens of owners whose epoch was raised and who were not swept since.
+pub(crate) const PRUNE_ENDED: &str = concat!(
+    "WITH raised AS (",
+    raised_owners!(),
+    "),
+     gone AS (
+         DELETE FROM {tokens} WHERE ctid = ANY (ARRAY(
+             SELECT t.ctid FROM raised CROSS JOIN LATERAL (
+                 SELECT ctid FROM {tokens}
+                 WHERE user_id = raised.user_id AND epoch < raised.epoch LIMIT $2 FOR UPDATE SKIP LOCKED) t
+             LIMIT $2))
+         RETURNING 1)
+     SELECT count(*) FROM gone"
+);
+/// Those of the same owners who have nothing left that was ended need not be looked at again. All are looked at before the first is
+/// marked, so that no owner's row is locked meanwhile.
+pub(crate) const SWEPT: &str = concat!(
+    "WITH raised AS (",
+    raised_owners!(),
+    "),
+     done AS MATERIALIZED (
+         SELECT user_id FROM raised
+         WHERE NOT EXISTS (SELECT FROM {tokens} t WHERE t.user_id = raised.user_id AND t.epoch < raised.epoch))
+     UPDATE {owners} SET swept_epoch = epoch
+     WHERE user_id = ANY (ARRAY(SELECT user_id FROM done)) AND raised_at < $1
+     RETURNING true"
+);
 
 pub(crate) const READY: &str = "SELECT EXISTS (SELECT FROM {tokens})";
 
@@ -300,10 +314,8 @@ impl TokenStore for PostgresStore {
     async fn revoke_all(&self, user: &UserId, now: Timestamp) -> Result<u64, Unavailable> {
         self.accept_user(user)?;
         let values = [Value::User(user), Value::at(now)];
-        let raise = Step { sql: &self.sql().raise, values: &values };
-        let count = Step { sql: &self.sql().count_ended, values: &values };
-        let (_, counted) = self.write_steps(raise, count).await?;
-        Ok(count_in(&counted)?)
+        let raised = self.write_step(Step { sql: &self.sql().raise, values: &values }).await?;
+        Ok(self.count_ended(user, now, &raised).await?.unwrap_or_default())
     }
 
     async fn update(
@@ -351,7 +363,7 @@ impl TokenStore for PostgresStore {
             }
         }
         while pruned < limit {
-            let values = [Value::at(cutoff), int(limit - pruned), Value::Int(OWNERS_AT_ONCE)];
+            let values = [Value::at(cutoff), int(limit - pruned)];
             let ended = Step { sql: &self.sql().prune_ended, values: &values };
             let deleted = count_in(&self.write_step(ended).await?)?;
             pruned += deleted;
@@ -359,9 +371,8 @@ impl TokenStore for PostgresStore {
             if pruned >= limit {
                 break;
             }
-            let values = [Value::at(cutoff), Value::Int(OWNERS_AT_ONCE)];
-            let swept = self.write_step(Step { sql: &self.sql().swept, values: &values }).await?;
-            if i64::try_from(swept.len()).is_ok_and(|swept| swept < OWNERS_AT_ONCE) {
+            let swept = Step { sql: &self.sql().swept, values: &[Value::at(cutoff)] };
+            if self.write_step(swept).await?.len() < OWNERS_AT_ONCE {
                 break;
             }
         }
@@ -376,12 +387,28 @@ impl TokenStore for PostgresStore {
     }
 }
 
+impl PostgresStore {
+    /// How many living tokens a raise ended, given the epoch that it came to; `None` if nothing was raised.
+    pub(crate) async fn count_ended(
+        &self,
+        user: &UserId,
+        now: Timestamp,
+        raised: &[Row],
+    ) -> Result<Option<u64>, Unavailable> {
+        let Some(raised) = raised.first() else { return Ok(None) };
+        let before = i64::from(epoch(raised, 0)?.number()) - 1;
+        let values = [Value::User(user), Value::at(now), Value::Int(before)];
+        let counted = self.write_step(Step { sql: &self.sql().count_ended, values: &values }).await?;
+        Ok(Some(count_in(&counted)?))
+    }
+}
+
 fn int(number: u64) -> Value<'static> {
     Value::Int(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
 /// The number in the first column of the first row; none is zero.
-pub(crate) fn count_in(rows: &[Row]) -> Result<u64, Corrupt> {
+fn count_in(rows: &[Row]) -> Result<u64, Corrupt> {
     let count: i64 = rows.first().map(|row| row.try_get(0)).transpose()?.unwrap_or_default();
     Ok(u64::try_from(count).unwrap_or_default())
 }

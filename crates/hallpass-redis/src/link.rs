@@ -189,18 +189,26 @@ impl Link {
     }
 
     /// Runs a script without keys on every node that keeps tokens.
-    pub(crate) async fn probe(&self, script: &str, by: Deadline) -> Result<(), Unavailable> {
+    pub(crate) async fn probe(&self, script: &str) -> RedisResult<()> {
         let mut command = redis::cmd("EVAL");
         command.arg(script).arg(0);
-        let Line::Cluster(mut cluster) = self.line() else {
-            return self.try_ask(&command, by).await?.map(drop).map_err(unavailable);
+        let Numbered { line, number } = self.shared.current();
+        let asked = async {
+            match line {
+                Line::Single(mut connection) => command.query_async::<Value>(&mut connection).await,
+                Line::Cluster(mut cluster) => {
+                    let everywhere =
+                        (MultipleNodeRoutingInfo::AllMasters, Some(ResponsePolicy::AllSucceeded));
+                    cluster.route_command(command, RoutingInfo::MultiNode(everywhere)).await
+                }
+            }
         };
-        let everywhere = (MultipleNodeRoutingInfo::AllMasters, Some(ResponsePolicy::AllSucceeded));
-        let asked = cluster.route_command(command, RoutingInfo::MultiNode(everywhere));
-        match timeout_at(by.0, asked).await {
-            Ok(answer) => answer.map(drop).map_err(unavailable),
-            Err(elapsed) => Err(Unavailable::because("Redis does not answer in time", elapsed)),
+        let answer = timeout(self.shared.wait, asked).await;
+        let answer = answer.unwrap_or_else(|elapsed| Err(std::io::Error::from(elapsed).into()));
+        if answer.as_ref().is_err_and(is_lost) {
+            self.reconnect(number);
         }
+        answer.map(drop)
     }
 
     /// Sends so many commands more, and none after them.

@@ -11,6 +11,7 @@ use crate::{
     error::OpenError,
     keys::Prefix,
     link::{Line, Link, ONE_ATTEMPT, Target, single},
+    scripts::PROBE,
 };
 
 /// `PEXPIRE … GT`, and scripts that say on their first line that they write.
@@ -178,6 +179,8 @@ impl Place {
         for node in &nodes {
             node.check(self.is_cluster, options.allow_volatile)?;
         }
+        // That the user may run scripts, on every node.
+        link.probe(PROBE).await.map_err(failed)?;
         for node in &nodes {
             node.warn();
         }

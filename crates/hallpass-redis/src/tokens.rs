@@ -12,7 +12,7 @@ use redis::cmd;
 use tokio::task::JoinSet;
 
 use crate::{
-    error::corrupt,
+    error::{corrupt, unavailable},
     keys::{self, Owner, Prefix},
     link::{Deadline, Link},
     record::{decode, encode, epoch_text, name_text, parse_epoch},
@@ -385,7 +385,7 @@ impl Tokens {
 
     /// Whether every node could write.
     pub(crate) async fn ready(&self) -> Result<(), Unavailable> {
-        self.link.probe(scripts::PROBE.text(), self.link.deadline()).await
+        self.link.probe(scripts::PROBE).await.map_err(unavailable)
     }
 }
 

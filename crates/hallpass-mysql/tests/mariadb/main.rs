@@ -11,4 +11,5 @@ mod outages;
 mod own_schema;
 mod sample;
 mod statements;
+mod tls;
 mod values;

@@ -1,7 +1,7 @@
 //! Migrations: by many at once, cut off anywhere, by hand.
 
 use hallpass::{TokenStore, naming::Naming};
-use hallpass_mysql::{MysqlStore, OpenError, Options, inspect, migrate, migrations, sql};
+use hallpass_mysql::{MysqlStore, OpenError, Options, inspect, migrate, migrations, script};
 use hallpass_testbed::{Fault, MariaDb, Proxy, Server};
 
 use crate::sample::token;
@@ -50,7 +50,7 @@ async fn eight_at_once_migrate_an_empty_database_once() {
 #[ignore = "needs MariaDB: scripts/test runs it"]
 async fn a_migration_that_was_killed_between_any_two_statements_is_made_whole_by_the_next() {
     let expected = migrated().await;
-    let printed = sql(&Options::new()).unwrap();
+    let printed = script(&Options::new()).unwrap();
     let statements: Vec<_> = printed.split_inclusive(";\n").collect();
     assert!(statements.len() > 5);
     for killed_after in 0..=statements.len() {
@@ -90,7 +90,7 @@ async fn a_migration_whose_connection_breaks_anywhere_leaves_no_lock_and_is_made
 #[ignore = "needs MariaDB: scripts/test runs it"]
 async fn the_printed_sql_does_what_a_migration_does_and_may_be_run_twice() {
     let url = database("printed");
-    let printed = sql(&Options::new()).unwrap();
+    let printed = script(&Options::new()).unwrap();
     for _ in 0..2 {
         MariaDb::sql_at(&url, &printed).unwrap();
     }

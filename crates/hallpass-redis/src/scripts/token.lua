@@ -57,13 +57,17 @@ local function death(t, owner)
   return table.concat({ at, t.epoch, t.purpose, t.expires, t.place, owner }, ':')
 end
 
+-- The new member first: an index that were empty in between would lose its time to live.
+local function swap(key, old, new)
+  if old == new then return end
+  if new then redis.call('ZADD', key, 0, new) end
+  if old then redis.call('ZREM', key, old) end
+end
+
 -- Moves the members of a token that has changed.
 local function move(states, deaths, owner, old_state, old_death, t)
-  redis.call('ZREM', states, old_state)
-  redis.call('ZADD', states, 0, state(t))
-  if old_death then redis.call('ZREM', deaths, old_death) end
-  local at = death(t, owner)
-  if at then redis.call('ZADD', deaths, 0, at) end
+  swap(states, old_state, state(t))
+  swap(deaths, old_death, death(t, owner))
 end
 
 -- How many may live at `now` under an epoch, of one purpose. ';' follows ':', so it ends a range.

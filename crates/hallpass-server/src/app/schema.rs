@@ -89,7 +89,7 @@ pub(crate) fn print(settings: &Settings, names: &Names) -> Result<Printed, Failu
                 _ => UserIdColumn::Native,
             };
             let options = mysql_options(settings).naming(naming()?).user_id_column(column);
-            let sql = hallpass_mysql::sql(&options).map_err(|error| failures::mysql(setting, &error))?;
+            let sql = hallpass_mysql::script(&options).map_err(|error| failures::mysql(setting, &error))?;
             (hallpass_mysql::migrations(), sql)
         }
     };
