@@ -15,7 +15,7 @@
 //!
 //! # #[allow(clippy::test_attr_in_doctest)]
 //! #[test]
-//! #[ignore = "needs PostgreSQL: scripts/test runs it"]
+//! #[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 //! fn a_revoked_token_stays_revoked() {
 //!     let url = Postgres::shared().unwrap().database("revoked").unwrap();
 //!     // ...

@@ -59,7 +59,7 @@ fn kills_and_restarts(server: &mut impl Server) {
 }
 
 #[test]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 fn postgres_starts_quickly_answers_and_leaves_nothing() {
     drop(Postgres::start().unwrap());
     let started = Instant::now();
@@ -71,7 +71,7 @@ fn postgres_starts_quickly_answers_and_leaves_nothing() {
 }
 
 #[test]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 fn postgres_keeps_what_it_acknowledged_over_kill_9_and_restart() {
     let mut postgres = Postgres::options().fsync(true).set("work_mem", "5MB").start().unwrap();
     assert_eq!(postgres.sql("SHOW fsync").unwrap(), "on");
@@ -88,7 +88,7 @@ fn postgres_keeps_what_it_acknowledged_over_kill_9_and_restart() {
 }
 
 #[test]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 fn postgres_leaves_no_shared_memory_behind() {
     let segment = |postgres: &Postgres| {
         let file = postgres.process().folder().join("postgres/postmaster.pid");
@@ -112,7 +112,7 @@ fn postgres_leaves_no_shared_memory_behind() {
 }
 
 #[test]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 fn postgres_gives_each_test_an_empty_database_of_an_ordinary_user() {
     let postgres = Postgres::shared().unwrap();
     assert_eq!(Postgres::shared().unwrap().pid(), postgres.pid());
@@ -127,7 +127,7 @@ fn postgres_gives_each_test_an_empty_database_of_an_ordinary_user() {
 }
 
 #[test]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 fn postgres_with_a_password_wants_it() {
     let postgres = Postgres::options().password("right").start().unwrap();
     let url = postgres.database("locked").unwrap();
@@ -137,7 +137,7 @@ fn postgres_with_a_password_wants_it() {
 }
 
 #[test]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 fn two_servers_of_a_kind_run_beside_each_other() {
     let (one, two) = (Postgres::start().unwrap(), Postgres::start().unwrap());
     one.sql("CREATE TABLE only_here (n int)").unwrap();
@@ -147,7 +147,7 @@ fn two_servers_of_a_kind_run_beside_each_other() {
 }
 
 #[test]
-#[ignore = "needs PgBouncer: scripts/test runs it"]
+#[ignore = "needs PgBouncer: scripts/test --servers runs it"]
 fn pgbouncer_passes_queries_and_takes_turns_by_transaction() {
     for password in [None, Some("right")] {
         let mut options = Postgres::options();
@@ -171,7 +171,7 @@ fn pgbouncer_passes_queries_and_takes_turns_by_transaction() {
 }
 
 #[test]
-#[ignore = "needs PgBouncer: scripts/test runs it"]
+#[ignore = "needs PgBouncer: scripts/test --servers runs it"]
 fn pgbouncer_comes_back_and_can_stand_before_a_proxy() {
     let postgres = Postgres::start().unwrap();
     let proxy = Proxy::start(postgres.address()).unwrap();
@@ -186,7 +186,7 @@ fn pgbouncer_comes_back_and_can_stand_before_a_proxy() {
 }
 
 #[test]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 fn mariadb_starts_quickly_answers_and_leaves_nothing() {
     drop(MariaDb::start().unwrap());
     let started = Instant::now();
@@ -197,7 +197,7 @@ fn mariadb_starts_quickly_answers_and_leaves_nothing() {
 }
 
 #[test]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 fn mariadb_keeps_what_it_acknowledged_over_kill_9_and_restart() {
     let mut mariadb =
         MariaDb::options().fsync(true).set("innodb_flush_log_at_trx_commit", "2").start().unwrap();
@@ -214,7 +214,7 @@ fn mariadb_keeps_what_it_acknowledged_over_kill_9_and_restart() {
 }
 
 #[test]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 fn mariadb_gives_each_test_an_empty_database_of_an_ordinary_user() {
     let mariadb = MariaDb::shared().unwrap();
     assert_eq!(MariaDb::shared().unwrap().pid(), mariadb.pid());
@@ -229,7 +229,7 @@ fn mariadb_gives_each_test_an_empty_database_of_an_ordinary_user() {
 }
 
 #[test]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 fn mariadb_with_a_password_wants_it() {
     let mariadb = MariaDb::options().password("right").start().unwrap();
     let url = mariadb.database("locked").unwrap();
@@ -239,7 +239,7 @@ fn mariadb_with_a_password_wants_it() {
 }
 
 #[test]
-#[ignore = "needs PostgreSQL, PgBouncer, MariaDB and Redis: scripts/test runs it"]
+#[ignore = "needs PostgreSQL, PgBouncer, MariaDB and Redis: scripts/test --servers runs it"]
 fn what_is_installed_is_available() {
     for available in [
         Postgres::available(),
@@ -253,7 +253,7 @@ fn what_is_installed_is_available() {
 }
 
 #[test]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 fn mariadb_does_not_mind_many_pings() {
     let mariadb = MariaDb::shared().unwrap();
     for _ in 0..200 {
@@ -262,7 +262,7 @@ fn mariadb_does_not_mind_many_pings() {
 }
 
 #[test]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 fn redis_starts_quickly_answers_and_leaves_nothing() {
     let started = Instant::now();
     let redis = Redis::start().unwrap();
@@ -272,7 +272,7 @@ fn redis_starts_quickly_answers_and_leaves_nothing() {
 }
 
 #[test]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 fn redis_with_append_only_keeps_what_it_acknowledged_and_without_does_not() {
     for keeps in [true, false] {
         let mut options = Redis::options().set("maxmemory-policy", "allkeys-lru");
@@ -290,7 +290,7 @@ fn redis_with_append_only_keeps_what_it_acknowledged_and_without_does_not() {
 }
 
 #[test]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 fn redis_with_a_password_wants_it() {
     let redis = Redis::options().password("right").start().unwrap();
     assert!(redis.url().starts_with("redis://:right@127.0.0.1:"));
@@ -300,7 +300,7 @@ fn redis_with_a_password_wants_it() {
 }
 
 #[test]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 fn redis_is_shared_and_prefixes_are_not() {
     let redis = Redis::shared().unwrap();
     assert_eq!(Redis::shared().unwrap().pid(), redis.pid());
@@ -310,7 +310,7 @@ fn redis_is_shared_and_prefixes_are_not() {
 }
 
 #[test]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 fn redis_cluster_shares_the_slots_out_and_a_killed_node_comes_back() {
     let started = Instant::now();
     let options = Redis::options().append_only().password("right");

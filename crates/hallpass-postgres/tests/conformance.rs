@@ -41,19 +41,19 @@ async fn check_accounts(url: &str, naming: Naming) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 async fn row_15_postgresql_keeps_every_promise_of_a_token_store() {
     check_tokens(&shared().database("tokens").unwrap(), Naming::new()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 async fn row_14_postgresql_keeps_every_promise_of_an_account_store() {
     check_accounts(&shared().database("accounts").unwrap(), Naming::new()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs PostgreSQL and PgBouncer: scripts/test runs it"]
+#[ignore = "needs PostgreSQL and PgBouncer: scripts/test --servers runs it"]
 async fn row_15_pgbouncer_in_transaction_mode_breaks_no_promise() {
     let bouncer = PgBouncer::start(shared()).unwrap();
     let url = format!("{}?pgbouncer=true", bouncer.url(&shared().database("bounced").unwrap()));
@@ -62,7 +62,7 @@ async fn row_15_pgbouncer_in_transaction_mode_breaks_no_promise() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 async fn row_15_tables_named_by_the_application_break_no_promise() {
     let naming = Naming::new().prefix("").unwrap().table(Table::Tokens, "Api-Tokens").unwrap();
     check_tokens(&shared().database("named").unwrap(), naming.clone()).await;
@@ -70,7 +70,7 @@ async fn row_15_tables_named_by_the_application_break_no_promise() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs PostgreSQL and PgBouncer: scripts/test runs it"]
+#[ignore = "needs PostgreSQL and PgBouncer: scripts/test --servers runs it"]
 async fn strict_isolation_by_default_breaks_no_promise() {
     let bouncer = PgBouncer::start(shared()).unwrap();
     let url = shared().database("strict").unwrap();

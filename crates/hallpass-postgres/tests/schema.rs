@@ -54,7 +54,7 @@ fn token(user: &str) -> (PlainToken, TokenRecord) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 async fn eight_at_once_migrate_an_empty_database_once() {
     let url = shared().database("raced").unwrap();
     let naming = Naming::new().schema("auth").unwrap();
@@ -74,7 +74,7 @@ async fn eight_at_once_migrate_an_empty_database_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 async fn a_migration_that_is_cut_off_leaves_nothing_and_is_run_again() {
     let url = shared().database("cut_off").unwrap();
     // What the last statement of the migration would make is there already: all before it must go.
@@ -88,7 +88,7 @@ async fn a_migration_that_is_cut_off_leaves_nothing_and_is_run_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 async fn a_schema_that_is_behind_newer_or_changed_is_refused_and_left_alone() {
     let url = shared().database("versions").unwrap();
     let unmigrated = refused(&url, Options::new().migrate(false)).await;
@@ -114,7 +114,7 @@ async fn a_schema_that_is_behind_newer_or_changed_is_refused_and_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 async fn row_15_the_printed_sql_makes_the_same_schema() {
     for naming in [Naming::new(), Naming::new().schema("auth").unwrap().user_ids(UserIds::Uuid)] {
         let (by_us, by_hand) = (shared().database("by_us").unwrap(), shared().database("by_hand").unwrap());
@@ -128,7 +128,7 @@ async fn row_15_the_printed_sql_makes_the_same_schema() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 async fn a_wrong_address_or_database_says_what_to_do() {
     let url = shared().database("address").unwrap();
     let nobody = refused("postgres://hallpass@127.0.0.1:1/x", Options::new()).await;
@@ -141,7 +141,7 @@ async fn a_wrong_address_or_database_says_what_to_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 async fn a_wrong_password_is_named_and_not_shown() {
     let server = Postgres::options().password("right").start().unwrap();
     let url = server.database("password").unwrap();
@@ -154,7 +154,7 @@ async fn a_wrong_password_is_named_and_not_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 async fn a_missing_right_names_the_grant() {
     let url = shared().database("rights").unwrap();
     let admin = as_admin(&url);
@@ -200,7 +200,7 @@ async fn a_missing_right_names_the_grant() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 async fn row_15_tokens_refer_to_the_applications_users() {
     let url = shared().database("users").unwrap();
     sql(&url, "CREATE SCHEMA app; CREATE TABLE app.\"Users\" (\"Id\" bigint PRIMARY KEY)");
@@ -236,7 +236,7 @@ async fn row_15_tokens_refer_to_the_applications_users() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 async fn row_15_uuids_are_ids_also_of_built_in_accounts() {
     let url = shared().database("uuids").unwrap();
     let naming = Naming::new().user_ids(UserIds::Uuid);
@@ -258,7 +258,7 @@ async fn row_15_uuids_are_ids_also_of_built_in_accounts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 async fn the_audit_trail_cannot_be_changed() {
     let url = shared().database("audit").unwrap();
     opened(&url).await;
@@ -271,7 +271,7 @@ async fn the_audit_trail_cannot_be_changed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 async fn a_value_that_nobody_wrote_is_unavailable() {
     let url = shared().database("corrupt").unwrap();
     let store = opened(&url).await;
@@ -285,7 +285,7 @@ async fn a_value_that_nobody_wrote_is_unavailable() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 async fn a_meta_of_64_kib_is_kept() {
     let store = opened(&shared().database("meta").unwrap()).await;
     let (plain, mut record) = token("ada");
@@ -295,7 +295,7 @@ async fn a_meta_of_64_kib_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 async fn tables_of_two_applications_live_side_by_side() {
     let url = shared().database("two").unwrap();
     let other = Naming::new().prefix("other_").unwrap().table(Table::Migrations, "done").unwrap();

@@ -70,7 +70,7 @@ async fn is_encrypted(store: &PostgresStore, server: &Postgres) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 async fn each_sslmode_believes_whom_it_should() {
     let secured = Secured::start(true);
     let (ours, strangers) = (Some("ours.pem"), Some("strangers.pem"));
@@ -106,7 +106,7 @@ async fn each_sslmode_believes_whom_it_should() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 async fn a_server_without_tls_is_spoken_to_only_where_the_mode_allows() {
     let bare = Secured::start(false);
     connect(&bare.url(false, "prefer", None)).await.unwrap();

@@ -125,7 +125,7 @@ async fn at_every_step(act: impl AsyncFn(u32) -> bool) {
 }
 
 #[tokio::test]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn an_insert_that_dies_leaves_nothing_to_be_seen_and_can_be_repeated() {
     for url in urls() {
         at_every_step(async |steps| {
@@ -151,7 +151,7 @@ async fn an_insert_that_dies_leaves_nothing_to_be_seen_and_can_be_repeated() {
 }
 
 #[tokio::test]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn a_refused_insert_that_dies_leaves_nothing_to_be_seen() {
     for url in urls() {
         at_every_step(async |steps| {
@@ -173,7 +173,7 @@ async fn a_refused_insert_that_dies_leaves_nothing_to_be_seen() {
 }
 
 #[tokio::test]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn an_insert_of_a_known_id_that_dies_leads_nobody_to_the_token_of_that_id() {
     for url in urls() {
         at_every_step(async |steps| {
@@ -192,7 +192,7 @@ async fn an_insert_of_a_known_id_that_dies_leads_nobody_to_the_token_of_that_id(
 }
 
 #[tokio::test]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn a_refused_insert_takes_back_what_it_wrote() {
     for url in urls() {
         let scene = Scene::new(&url).await;
@@ -215,7 +215,7 @@ async fn a_refused_insert_takes_back_what_it_wrote() {
 
 /// As a process that died left it: the second token's pointer is there, and leads to the id of the first.
 #[tokio::test]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn a_pointer_that_leads_to_a_token_of_another_hash_leads_nowhere() {
     for url in urls() {
         let scene = Scene::new(&url).await;
@@ -234,7 +234,7 @@ async fn a_pointer_that_leads_to_a_token_of_another_hash_leads_nowhere() {
 }
 
 #[tokio::test]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn a_changed_expiry_that_dies_leaves_a_token_whole_and_findable_for_all_its_life() {
     let ends = [Some(later(100 * HOUR)), Some(later(1)), None];
     for (url, end) in urls().iter().flat_map(|url| ends.map(|end| (url, end))) {
@@ -266,7 +266,7 @@ async fn a_changed_expiry_that_dies_leaves_a_token_whole_and_findable_for_all_it
 }
 
 #[tokio::test]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn ending_tokens_is_done_or_not_done() {
     for url in urls() {
         at_every_step(async |steps| {
@@ -296,7 +296,7 @@ async fn ending_tokens_is_done_or_not_done() {
 }
 
 #[tokio::test]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn a_prune_that_dies_revives_nothing_and_the_next_one_leaves_no_key_behind() {
     const PLENTY: u32 = 1_000_000;
     for url in urls() {
@@ -328,7 +328,7 @@ async fn a_prune_that_dies_revives_nothing_and_the_next_one_leaves_no_key_behind
 }
 
 #[tokio::test]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn what_a_time_to_live_leaves_behind_is_passed_over_and_pruned() {
     for url in urls() {
         let scene = Scene::new(&url).await;
@@ -355,7 +355,7 @@ async fn what_a_time_to_live_leaves_behind_is_passed_over_and_pruned() {
 
 /// No step of ours leaves such an entry; a backup that was put back in part could.
 #[tokio::test]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn an_index_that_is_wrong_about_a_token_does_not_make_prune_delete_it() {
     let [url, _] = urls();
     let database = Arc::new(MemoryStore::new());
@@ -380,7 +380,7 @@ async fn an_index_that_is_wrong_about_a_token_does_not_make_prune_delete_it() {
 }
 
 #[tokio::test]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn a_time_to_live_never_ends_before_the_token_and_an_immortal_one_has_none() {
     for url in urls() {
         let scene = Scene::new(&url).await;
@@ -416,7 +416,7 @@ async fn a_time_to_live_never_ends_before_the_token_and_an_immortal_one_has_none
 }
 
 #[tokio::test]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn a_command_that_is_sent_twice_is_done_once_and_answers_the_same() {
     for url in urls() {
         let scene = Scene::new(&url).await;
@@ -463,7 +463,7 @@ async fn a_command_that_is_sent_twice_is_done_once_and_answers_the_same() {
 }
 
 #[tokio::test]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn what_we_have_not_written_is_an_outage_and_never_an_answer() {
     for url in urls() {
         let scene = Scene::new(&url).await;

@@ -37,7 +37,7 @@ async fn lives(store: &Beside, hash: &HashedToken) -> Option<bool> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn an_insert_that_races_with_the_end_of_all_is_dead_or_gone() {
     let (_, store) = scene().await;
     let mut gone = 0;
@@ -68,7 +68,7 @@ async fn an_insert_that_races_with_the_end_of_all_is_dead_or_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn what_the_database_ends_by_itself_is_ended_here() {
     let (database, store) = scene().await;
     let email = EmailAddress::parse("ada@example.com").unwrap();
@@ -85,7 +85,7 @@ async fn what_the_database_ends_by_itself_is_ended_here() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn prune_goes_by_the_databases_epochs() {
     let (_, store) = scene().await;
     let (ended, other) = (UserId::new("ended").unwrap(), UserId::new("other").unwrap());
@@ -106,7 +106,7 @@ async fn prune_goes_by_the_databases_epochs() {
 
 /// The note in Redis is made before the database is asked. Here it says no; a process that died in between leaves the same.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn an_end_of_all_that_only_began_ends_nothing_and_prunes_nothing() {
     let (_, store) = scene().await;
     let no_account = UserId::new("ada").unwrap();
@@ -119,7 +119,7 @@ async fn an_end_of_all_that_only_began_ends_nothing_and_prunes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn an_outage_of_the_database_is_no_answer() {
     let (database, store) = scene().await;
     let ada = UserId::new("ada").unwrap();

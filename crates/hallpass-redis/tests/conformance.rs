@@ -40,28 +40,28 @@ impl Files {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn row_16_redis_keeps_every_promise_of_a_token_store() {
     let url = Redis::shared().unwrap().url();
     conformance::check_tokens(async || store(&url).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn row_16_a_redis_cluster_keeps_every_promise_of_a_token_store() {
     let url = RedisCluster::shared().unwrap().url();
     conformance::check_tokens(async || store(&url).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn redis_beside_sqlite_keeps_every_promise_of_a_token_store() {
     let (url, files) = (Redis::shared().unwrap().url(), Files::new());
     conformance::check_tokens(async || files.beside(&url).await as Arc<dyn TokenStore>).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn redis_beside_sqlite_keeps_every_promise_of_an_account_store() {
     let (url, files) = (Redis::shared().unwrap().url(), Files::new());
     conformance::check_accounts(async || {
@@ -72,7 +72,7 @@ async fn redis_beside_sqlite_keeps_every_promise_of_an_account_store() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn a_redis_cluster_beside_sqlite_keeps_every_promise_of_both() {
     let (url, files) = (RedisCluster::shared().unwrap().url(), Files::new());
     conformance::check_tokens(async || files.beside(&url).await as Arc<dyn TokenStore>).await;

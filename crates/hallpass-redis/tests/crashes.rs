@@ -105,7 +105,7 @@ async fn crash(mut redis: Redis) -> Count {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn a_killed_redis_that_always_syncs_has_lost_nothing_and_revives_nothing() {
     let redis = Redis::options().append_only().set("appendfsync", "always").start().unwrap();
     let count = crash(redis).await;

@@ -39,7 +39,7 @@ fn says(error: &OpenError, words: &[&str]) {
 }
 
 #[tokio::test]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn a_redis_that_evicts_is_refused_whatever_is_allowed() {
     for policy in ["allkeys-lru", "volatile-ttl"] {
         let redis = persistent().set("maxmemory-policy", policy).start().unwrap();
@@ -53,7 +53,7 @@ async fn a_redis_that_evicts_is_refused_whatever_is_allowed() {
 }
 
 #[tokio::test]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn a_redis_without_append_only_persistence_is_refused_unless_that_is_allowed() {
     let redis = Redis::start().unwrap();
     let error = refused(&redis.url(), Options::new()).await;
@@ -65,7 +65,7 @@ async fn a_redis_without_append_only_persistence_is_refused_unless_that_is_allow
 }
 
 #[tokio::test]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn every_start_says_what_may_be_lost() {
     for (options, word) in [
         (Redis::options(), Some("VOLATILE")),
@@ -118,7 +118,7 @@ impl tracing::Subscriber for Log {
 }
 
 #[tokio::test]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn a_wrong_or_missing_password_is_told_as_such() {
     let redis = persistent().password("right").start().unwrap();
     let cluster = RedisCluster::start_with(3, &persistent().password("right")).unwrap();
@@ -134,7 +134,7 @@ async fn a_wrong_or_missing_password_is_told_as_such() {
 }
 
 #[tokio::test]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn a_user_without_the_rights_is_told_which_and_one_with_just_those_will_do() {
     let redis = persistent().start().unwrap();
     let rights = "+@all -@admin -@dangerous +info";
@@ -180,7 +180,7 @@ async fn every_method_works(store: &RedisStore) {
 }
 
 #[tokio::test]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn a_single_node_for_a_cluster_and_the_other_way_round_are_told_apart() {
     let (redis, cluster) = (Redis::shared().unwrap(), RedisCluster::shared().unwrap());
     let error = refused(&redis.url().replace("redis://", "redis-cluster://"), Options::new()).await;
@@ -191,7 +191,7 @@ async fn a_single_node_for_a_cluster_and_the_other_way_round_are_told_apart() {
 }
 
 #[tokio::test]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn a_replica_is_refused() {
     let primary = persistent().start().unwrap();
     let port = primary.address().port().to_string();
@@ -202,7 +202,7 @@ async fn a_replica_is_refused() {
 }
 
 #[tokio::test]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn where_nobody_answers_is_told_within_two_seconds() {
     let mut redis = persistent().start().unwrap();
     let url = redis.url();
@@ -216,7 +216,7 @@ async fn where_nobody_answers_is_told_within_two_seconds() {
 }
 
 #[tokio::test]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn one_node_of_the_address_is_enough_for_a_cluster() {
     let url = RedisCluster::shared().unwrap().urls()[2].replace("redis://", "redis-cluster://127.0.0.1:1,");
     let options = Options::new().prefix(Redis::prefix("one"));
@@ -226,7 +226,7 @@ async fn one_node_of_the_address_is_enough_for_a_cluster() {
 }
 
 #[tokio::test]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn tokens_under_epochs_of_one_place_are_not_judged_by_those_of_another() {
     let url = Redis::shared().unwrap().url();
     let options = Options::new().prefix(Redis::prefix("other_use"));
@@ -241,7 +241,7 @@ async fn tokens_under_epochs_of_one_place_are_not_judged_by_those_of_another() {
 }
 
 #[tokio::test]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn a_later_form_is_refused() {
     let redis = persistent().start().unwrap();
     redis.command(&["SET", "hallpass:about", "hallpass 2: tokens and epochs"]).unwrap();
@@ -251,7 +251,7 @@ async fn a_later_form_is_refused() {
 }
 
 #[tokio::test]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn a_full_redis_is_not_ready_and_keeps_no_half_of_a_token() {
     let redis = persistent().set("maxmemory", "3mb").start().unwrap();
     let store = RedisStore::connect(&redis.url(), Options::new()).await.unwrap();
@@ -284,7 +284,7 @@ async fn a_full_redis_is_not_ready_and_keeps_no_half_of_a_token() {
 }
 
 #[tokio::test]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn tls_is_spoken_and_the_certificate_is_checked() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();

@@ -102,7 +102,7 @@ fn persistent() -> Redis {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn a_killed_redis_is_unavailable_and_found_again() {
     let mut redis = persistent();
     let scene = Scene::new(&redis.url()).await;
@@ -113,7 +113,7 @@ async fn a_killed_redis_is_unavailable_and_found_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn a_frozen_redis_is_unavailable_and_found_again() {
     let mut redis = persistent();
     let scene = Scene::new(&redis.url()).await;
@@ -124,7 +124,7 @@ async fn a_frozen_redis_is_unavailable_and_found_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn a_redis_that_is_cut_off_is_unavailable_and_found_again() {
     let redis = persistent();
     let proxy = Proxy::start(redis.address()).unwrap();
@@ -138,7 +138,7 @@ async fn a_redis_that_is_cut_off_is_unavailable_and_found_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn a_connection_that_was_closed_while_idle_is_not_an_outage() {
     let redis = persistent();
     let proxy = Proxy::start(redis.address()).unwrap();
@@ -154,7 +154,7 @@ async fn a_connection_that_was_closed_while_idle_is_not_an_outage() {
 
 /// The command arrives, its answer does not, and it is sent again over a new connection.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn a_change_whose_answer_was_lost_is_made_once_and_answered() {
     let redis = persistent();
     let proxy = Proxy::start(redis.address()).unwrap();
@@ -181,7 +181,7 @@ async fn a_change_whose_answer_was_lost_is_made_once_and_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 async fn a_cluster_without_one_node_is_never_wrong_nor_late_and_comes_back() {
     let options = Redis::options().append_only().set("appendfsync", "always");
     let mut cluster = RedisCluster::start_with(3, &options).unwrap();

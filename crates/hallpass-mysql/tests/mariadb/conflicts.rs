@@ -37,7 +37,7 @@ fn count(url: &str, table: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn deadlocks_in_five_of_a_hundred_are_tried_again_and_leave_no_duplicate() {
     let (store, url) = store("deadlocks").await;
     for (when, table) in [
@@ -81,7 +81,7 @@ async fn deadlocks_in_five_of_a_hundred_are_tried_again_and_leave_no_duplicate()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn a_conflict_that_does_not_end_is_an_outage_in_time_and_leaves_nothing() {
     let (store, url) = store("hopeless").await;
     sabotage(&url, "INSERT", "hallpass_tokens", 101);
@@ -145,7 +145,7 @@ fn released(mut client: std::process::Child) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn a_row_that_another_holds_is_an_outage_in_time_and_done_when_it_is_free() {
     let (store, url) = store("held").await;
     let (hash, record) = token("ada");
@@ -170,7 +170,7 @@ async fn a_row_that_another_holds_is_an_outage_in_time_and_done_when_it_is_free(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn a_real_deadlock_is_lived_through() {
     let (store, url) = store("real").await;
     let mut ids = Vec::new();

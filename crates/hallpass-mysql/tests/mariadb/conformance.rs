@@ -21,7 +21,7 @@ async fn check(server: &MariaDb) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn row_15_mariadb_keeps_every_promise_of_a_store() {
     check(MariaDb::shared().unwrap()).await;
 }
@@ -45,7 +45,7 @@ fn unlike_us() -> MariaDbOptions {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn row_15_mariadb_keeps_them_whatever_its_own_defaults_are() {
     check(&unlike_us().start().unwrap()).await;
 }

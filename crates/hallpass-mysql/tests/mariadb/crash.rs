@@ -26,7 +26,7 @@ struct Acknowledged {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn what_was_acknowledged_survives_kill_9_of_the_database_with_a_flush_setting_of_2() {
     let rounds = std::env::var("HALLPASS_CRASH_ROUNDS").map_or(ROUNDS, |rounds| rounds.parse().unwrap());
     let options = MariaDb::options().fsync(true).set("innodb_flush_log_at_trx_commit", "2");

@@ -28,7 +28,7 @@ async fn migrated() -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn eight_at_once_migrate_an_empty_database_once() {
     let url = database("raced");
     let tasks: Vec<_> = (0..8)
@@ -47,7 +47,7 @@ async fn eight_at_once_migrate_an_empty_database_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn a_migration_that_was_killed_between_any_two_statements_is_made_whole_by_the_next() {
     let expected = migrated().await;
     let printed = script(&Options::new()).unwrap();
@@ -66,7 +66,7 @@ async fn a_migration_that_was_killed_between_any_two_statements_is_made_whole_by
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn a_migration_whose_connection_breaks_anywhere_leaves_no_lock_and_is_made_whole() {
     let expected = migrated().await;
     let proxy = Proxy::start(MariaDb::shared().unwrap().address()).unwrap();
@@ -87,7 +87,7 @@ async fn a_migration_whose_connection_breaks_anywhere_leaves_no_lock_and_is_made
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn the_printed_sql_does_what_a_migration_does_and_may_be_run_twice() {
     let url = database("printed");
     let printed = script(&Options::new()).unwrap();
@@ -102,7 +102,7 @@ async fn the_printed_sql_does_what_a_migration_does_and_may_be_run_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn a_schema_that_this_program_did_not_make_is_refused_and_left_alone() {
     for (about, change, why) in [
         ("newer", "INSERT INTO hallpass_migrations VALUES (2, 'later', REPEAT('x', 32), 1)", "version 2"),
@@ -127,7 +127,7 @@ async fn a_schema_that_this_program_did_not_make_is_refused_and_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn an_older_schema_is_refused_if_it_is_not_to_be_migrated() {
     let url = database("behind");
     let refused = MysqlStore::connect(&url, Options::new().migrate(false)).await.unwrap_err();
@@ -140,7 +140,7 @@ async fn an_older_schema_is_refused_if_it_is_not_to_be_migrated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn two_applications_in_one_database_do_not_meet() {
     let url = database("shared");
     let named = |prefix| Options::new().naming(Naming::new().prefix(prefix).unwrap());

@@ -25,7 +25,7 @@ fn told(error: &OpenError) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn a_wrong_password_says_to_check_it_and_does_not_show_it() {
     let server = MariaDb::options().password("right").start().unwrap();
     let url = server.database("password").unwrap();
@@ -38,7 +38,7 @@ async fn a_wrong_password_says_to_check_it_and_does_not_show_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn nobody_there_and_no_such_database_are_told_apart() {
     let server = MariaDb::shared().unwrap();
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -56,7 +56,7 @@ async fn nobody_there_and_no_such_database_are_told_apart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn a_missing_right_says_which_and_leaves_nothing_half_written() {
     let server = MariaDb::shared().unwrap();
     let url = server.database("rights").unwrap();
@@ -83,7 +83,7 @@ async fn a_missing_right_says_which_and_leaves_nothing_half_written() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn a_server_that_loses_what_it_acknowledged_is_refused_unless_allowed() {
     let mut server = MariaDb::options().set("innodb_flush_log_at_trx_commit", "0").start().unwrap();
     let url = server.database("volatile").unwrap();
@@ -104,7 +104,7 @@ async fn a_server_that_loses_what_it_acknowledged_is_refused_unless_allowed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn a_table_without_transactions_or_of_another_shape_is_refused() {
     let url = MariaDb::shared().unwrap().database("engine").unwrap();
     migrate(&url, &Options::new()).await.unwrap();
@@ -123,7 +123,7 @@ async fn a_table_without_transactions_or_of_another_shape_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn a_server_that_speaks_no_tls_is_refused_where_it_must_prove_itself() {
     let url = MariaDb::shared().unwrap().database("tls").unwrap();
     for mode in ["required", "verify-identity"] {
@@ -134,7 +134,7 @@ async fn a_server_that_speaks_no_tls_is_refused_where_it_must_prove_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn a_full_server_says_so() {
     let server = MariaDb::options().set("max_connections", "10").start().unwrap();
     let url = server.database("full").unwrap();

@@ -141,7 +141,7 @@ async fn through_a_proxy(server: &MariaDb) -> (Arc<MysqlStore>, Proxy) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn a_killed_database_is_unavailable_within_a_second_and_found_again() {
     let server = Mutex::new(MariaDb::start().unwrap());
     let url = server.lock().unwrap().database("outage").unwrap();
@@ -152,7 +152,7 @@ async fn a_killed_database_is_unavailable_within_a_second_and_found_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn a_frozen_database_is_unavailable_within_a_second_and_a_half_and_goes_on() {
     let server = Mutex::new(MariaDb::start().unwrap());
     let url = server.lock().unwrap().database("outage").unwrap();
@@ -163,7 +163,7 @@ async fn a_frozen_database_is_unavailable_within_a_second_and_a_half_and_goes_on
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn a_database_that_is_cut_off_is_unavailable_within_a_second_and_found_again() {
     let server = MariaDb::start().unwrap();
     for fault in [Fault::Drop, Fault::Reset, Fault::Truncate(0)] {
@@ -175,7 +175,7 @@ async fn a_database_that_is_cut_off_is_unavailable_within_a_second_and_found_aga
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn answers_that_break_off_anywhere_are_never_taken_for_whole() {
     let server = MariaDb::start().unwrap();
     let (store, proxy) = through_a_proxy(&server).await;
@@ -197,7 +197,7 @@ async fn answers_that_break_off_anywhere_are_never_taken_for_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn a_connection_that_was_closed_while_it_rested_is_not_noticed() {
     let mut server = MariaDb::start().unwrap();
     let url = server.database("rested").unwrap();
@@ -212,7 +212,7 @@ async fn a_connection_that_was_closed_while_it_rested_is_not_noticed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn a_database_that_takes_no_changes_goes_on_verifying() {
     let server = MariaDb::start().unwrap();
     let url = server.database("read_only").unwrap();
@@ -230,7 +230,7 @@ async fn a_database_that_takes_no_changes_goes_on_verifying() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn a_caller_who_goes_away_leaves_the_work_whole_or_undone_and_no_slot_taken() {
     let server = MariaDb::start().unwrap();
     let url = server.database("cancelled").unwrap();

@@ -60,7 +60,7 @@ fn users(ids: UserIds) -> Options {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn row_15_user_ids_may_be_integers() {
     a_real_foreign_key(users(UserIds::Integer), "BIGINT", "-9007199254740993", "-9007199254740993", "1")
         .await;
@@ -69,7 +69,7 @@ async fn row_15_user_ids_may_be_integers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn row_15_user_ids_may_be_uuids() {
     let quoted = format!("'{ADA}'");
     let bytes = format!("UNHEX(REPLACE('{ADA}', '-', ''))");
@@ -84,13 +84,13 @@ async fn row_15_user_ids_may_be_uuids() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn row_15_user_ids_may_be_text_with_a_foreign_key() {
     a_real_foreign_key(users(UserIds::Text), "VARBINARY(255)", "'ada '", "ada ", "ada").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn row_15_tables_live_in_another_database_under_chosen_names() {
     let server = MariaDb::shared().unwrap();
     let (url, other) = (server.database("app").unwrap(), server.database("auth").unwrap());
@@ -108,7 +108,7 @@ async fn row_15_tables_live_in_another_database_under_chosen_names() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn a_foreign_key_of_another_type_fails_and_leaves_nothing() {
     let url = MariaDb::shared().unwrap().database("mismatch").unwrap();
     MariaDb::sql_at(&url, "CREATE TABLE users (id INT UNSIGNED PRIMARY KEY)").unwrap();
@@ -121,7 +121,7 @@ async fn a_foreign_key_of_another_type_fails_and_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn the_built_in_accounts_go_with_uuids_and_not_with_integers() {
     let url = MariaDb::shared().unwrap().database("accounts").unwrap();
     let email = hallpass::EmailAddress::parse("ada@example.com").unwrap();

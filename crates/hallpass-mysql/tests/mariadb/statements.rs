@@ -27,7 +27,7 @@ impl Counting {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn a_find_is_one_statement_that_was_prepared_once() {
     let Counting { store, .. } = &Counting::start().await;
     let counting = Counting::start().await;
@@ -43,7 +43,7 @@ async fn a_find_is_one_statement_that_was_prepared_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn a_change_of_one_token_is_one_statement_and_last_uses_are_written_many_at_once() {
     let counting = Counting::start().await;
     let store = &counting.store;
@@ -73,7 +73,7 @@ fn database(counting: &Counting) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn row_20_no_statement_of_prune_deletes_more_than_a_hundred_rows() {
     let counting = Counting::start().await;
     let store = &counting.store;

@@ -49,7 +49,7 @@ impl Secured {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn each_ssl_mode_believes_whom_it_should() {
     let secured = Secured::start();
     let (ours, strangers) = (Some("ours.pem"), Some("strangers.pem"));

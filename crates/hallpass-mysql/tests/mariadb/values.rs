@@ -20,7 +20,7 @@ async fn store(about: &str) -> (MysqlStore, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn a_value_that_does_not_fit_is_refused_and_not_cut_to_fit() {
     let (store, url) = store("fit").await;
     let (hash, mut record) = token("ada");
@@ -39,7 +39,7 @@ async fn a_value_that_does_not_fit_is_refused_and_not_cut_to_fit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn a_value_that_nobody_of_ours_wrote_is_an_outage_and_never_a_verdict() {
     let (store, url) = store("corrupt").await;
     let (hash, record) = token("ada");
@@ -63,7 +63,7 @@ async fn a_value_that_nobody_of_ours_wrote_is_an_outage_and_never_a_verdict() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn addresses_that_differ_only_in_collation_are_two() {
     let (store, _) = store("collation").await;
     let emails = ["strasse@example.com", "stra\u{df}e@example.com", "\u{e9}@example.com", "e@example.com"];
@@ -79,7 +79,7 @@ async fn addresses_that_differ_only_in_collation_are_two() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn the_audit_trail_is_kept_in_order_and_all_or_none() {
     let (store, url) = store("audit").await;
     let entry = |kind, request: &str| {
@@ -105,7 +105,7 @@ async fn the_audit_trail_is_kept_in_order_and_all_or_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 async fn row_20_pruning_a_great_many_owners_looks_at_each_once() {
     let (store, url) = store("owners").await;
     for number in 0..250 {

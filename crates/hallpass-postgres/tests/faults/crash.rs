@@ -22,7 +22,7 @@ struct Promises {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 async fn a_killed_database_that_commits_later_has_all_that_was_acknowledged() {
     let rounds = std::env::var("HALLPASS_CRASH_ROUNDS").map_or(5, |rounds| rounds.parse().unwrap());
     // What is committed asynchronously stays in memory for ten seconds: whoever relies on it loses it here.

@@ -87,7 +87,7 @@ async fn break_it<T: Send + 'static>(what: impl FnOnce() -> T + Send + 'static) 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 async fn a_killed_database_is_unavailable_at_once_and_used_again_when_it_is_back() {
     let mut server = Postgres::options().fsync(true).start().unwrap();
     let (store, kept) = warm(&server.database("killed").unwrap()).await;
@@ -103,7 +103,7 @@ async fn a_killed_database_is_unavailable_at_once_and_used_again_when_it_is_back
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 async fn a_frozen_database_is_unavailable_in_time_and_used_again_when_it_is_back() {
     let mut server = Postgres::start().unwrap();
     let (store, kept) = warm(&server.database("frozen").unwrap()).await;
@@ -114,7 +114,7 @@ async fn a_frozen_database_is_unavailable_in_time_and_used_again_when_it_is_back
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 async fn a_database_that_is_cut_off_is_unavailable_in_time_and_used_again_when_it_is_back() {
     let server = Postgres::start().unwrap();
     let proxy = Arc::new(Proxy::start(server.address()).unwrap());
@@ -128,7 +128,7 @@ async fn a_database_that_is_cut_off_is_unavailable_in_time_and_used_again_when_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs PostgreSQL and PgBouncer: scripts/test runs it"]
+#[ignore = "needs PostgreSQL and PgBouncer: scripts/test --servers runs it"]
 async fn a_frozen_database_behind_pgbouncer_is_unavailable_in_time() {
     let mut server = Postgres::start().unwrap();
     let bouncer = PgBouncer::start(&server).unwrap();
@@ -141,7 +141,7 @@ async fn a_frozen_database_behind_pgbouncer_is_unavailable_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 async fn a_crowd_does_not_storm_a_database_that_is_down() {
     let server = Postgres::start().unwrap();
     let proxy = Arc::new(Proxy::start(server.address()).unwrap());
@@ -159,7 +159,7 @@ async fn a_crowd_does_not_storm_a_database_that_is_down() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 async fn readers_do_not_notice_that_connections_are_ended() {
     let server = Postgres::start().unwrap();
     let url = server.database("ended").unwrap();
@@ -185,7 +185,7 @@ async fn readers_do_not_notice_that_connections_are_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 async fn on_a_read_only_database_verification_goes_on_and_writes_are_unavailable() {
     let server = Postgres::start().unwrap();
     let (store, kept) = warm(&server.database("read_only").unwrap()).await;
@@ -211,7 +211,7 @@ async fn on_a_read_only_database_verification_goes_on_and_writes_are_unavailable
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 async fn callers_who_go_away_leave_the_connections_as_they_were() {
     let server = Postgres::start().unwrap();
     let url = server.database("hasty").unwrap();
@@ -233,7 +233,7 @@ async fn callers_who_go_away_leave_the_connections_as_they_were() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 async fn a_server_that_is_dead_or_read_only_is_passed_over_for_one_that_writes() {
     let servers = [
         Postgres::options().set("default_transaction_read_only", "on").start().unwrap(),

@@ -19,7 +19,7 @@ const QUARREL: &str = "
     CREATE TRIGGER quarrel AFTER INSERT OR UPDATE ON hallpass_owners FOR EACH ROW EXECUTE FUNCTION quarrel();";
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 async fn deadlocks_and_serialization_failures_are_run_again_without_duplicates() {
     let url = Postgres::shared().unwrap().database("quarrel").unwrap();
     let store = open(&url).await;
@@ -51,7 +51,7 @@ async fn deadlocks_and_serialization_failures_are_run_again_without_duplicates()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 async fn two_nodes_that_note_the_same_uses_do_not_wait_in_a_circle() {
     let url = Postgres::shared().unwrap().database("circle").unwrap();
     let stores = [open(&url).await, open(&url).await];

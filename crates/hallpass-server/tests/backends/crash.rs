@@ -45,19 +45,19 @@ fn kill_9_of_the_server_loses_nothing_and_revives_nothing_on_sqlite() {
 }
 
 #[test]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 fn kill_9_of_the_server_loses_nothing_and_revives_nothing_on_postgres() {
     kill_the_server(Kind::Postgres, ROUNDS_ON_A_SERVER);
 }
 
 #[test]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 fn kill_9_of_the_server_loses_nothing_and_revives_nothing_on_mariadb() {
     kill_the_server(Kind::MariaDb, ROUNDS_ON_A_SERVER);
 }
 
 #[test]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 fn kill_9_of_the_server_loses_nothing_and_revives_nothing_on_redis() {
     kill_the_server(Kind::Redis, ROUNDS_ON_A_SERVER);
 }
@@ -85,19 +85,19 @@ fn kill_the_server(kind: Kind, rounds: usize) {
 }
 
 #[test]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 fn kill_9_of_postgres_with_asynchronous_commit_loses_nothing_and_revives_nothing() {
     kill_the_database(Kind::Postgres);
 }
 
 #[test]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 fn kill_9_of_mariadb_with_flush_setting_2_loses_nothing_and_revives_nothing() {
     kill_the_database(Kind::MariaDb);
 }
 
 #[test]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 fn kill_9_of_redis_with_append_only_loses_nothing_and_revives_nothing() {
     kill_the_database(Kind::Redis);
 }

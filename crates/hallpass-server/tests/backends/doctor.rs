@@ -26,7 +26,7 @@ fn names(folder: &Folder) -> Vec<String> {
 }
 
 #[test]
-#[ignore = "needs PostgreSQL, MariaDB and Redis: scripts/test runs it"]
+#[ignore = "needs PostgreSQL, MariaDB and Redis: scripts/test --servers runs it"]
 fn all_is_well_where_everything_is_set_well() {
     for kind in [Kind::Postgres, Kind::MariaDb, Kind::Redis, Kind::Cluster] {
         let backend = Backend::new(kind, Disk::Weak);
@@ -46,7 +46,7 @@ fn all_is_well_where_everything_is_set_well() {
 }
 
 #[test]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 fn each_weak_setting_of_postgres_is_named() {
     let postgres = Postgres::options().fsync(false).set("full_page_writes", "off").start().unwrap();
     let url = postgres.database("weak").unwrap();
@@ -63,7 +63,7 @@ fn each_weak_setting_of_postgres_is_named() {
 }
 
 #[test]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 fn each_weak_setting_of_mariadb_is_named() {
     let mariadb = MariaDb::options()
         .set("innodb_flush_log_at_trx_commit", "0")
@@ -82,7 +82,7 @@ fn each_weak_setting_of_mariadb_is_named() {
 }
 
 #[test]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 fn each_weak_setting_of_redis_is_named() {
     let redis = Redis::start().unwrap();
     let dir = tempfile::tempdir().unwrap();

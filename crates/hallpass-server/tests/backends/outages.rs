@@ -39,19 +39,19 @@ enum Outage {
 }
 
 #[test]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 fn while_postgres_is_killed_frozen_or_cut_off_answers_are_503_in_time() {
     outages(Kind::Postgres);
 }
 
 #[test]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 fn while_mariadb_is_killed_frozen_or_cut_off_answers_are_503_in_time() {
     outages(Kind::MariaDb);
 }
 
 #[test]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 fn while_redis_is_killed_frozen_or_cut_off_answers_are_503_in_time() {
     outages(Kind::Redis);
 }

@@ -11,7 +11,7 @@ use crate::{PASSWORD, folder::Folder, server::Server};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[test]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 fn on_a_read_only_postgres_tokens_are_verified_and_writes_are_503() {
     let postgres = Postgres::shared().unwrap();
     let url = postgres.database("read_only").unwrap();
@@ -26,7 +26,7 @@ fn on_a_read_only_postgres_tokens_are_verified_and_writes_are_503() {
 }
 
 #[test]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 fn to_a_postgres_user_without_the_right_to_write_tokens_are_verified_and_writes_are_503() {
     let postgres = Postgres::shared().unwrap();
     let url = postgres.database("no_right").unwrap();
@@ -45,7 +45,7 @@ fn to_a_postgres_user_without_the_right_to_write_tokens_are_verified_and_writes_
 }
 
 #[test]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 fn on_a_read_only_mariadb_tokens_are_verified_and_writes_are_503() {
     let mariadb = MariaDb::start().unwrap();
     let url = mariadb.database("read_only").unwrap();

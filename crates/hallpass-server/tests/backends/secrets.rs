@@ -10,21 +10,21 @@ const PASSWORD: &str = "canary-in-the-coal-mine";
 const STORE_PASSWORD: &str = "hunter2canary";
 
 #[test]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 fn no_secret_is_in_the_log_at_trace_on_postgres() {
     let postgres = Postgres::options().password(STORE_PASSWORD).start().unwrap();
     no_secret_is_told(vec![database(postgres.database("secrets").unwrap())]);
 }
 
 #[test]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 fn no_secret_is_in_the_log_at_trace_on_mariadb() {
     let mariadb = MariaDb::options().password(STORE_PASSWORD).start().unwrap();
     no_secret_is_told(vec![database(mariadb.database("secrets").unwrap())]);
 }
 
 #[test]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 fn no_secret_is_in_the_log_at_trace_on_redis() {
     let redis = Redis::options().append_only().password(STORE_PASSWORD).start().unwrap();
     let dir = tempfile::tempdir().unwrap();

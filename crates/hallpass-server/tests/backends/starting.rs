@@ -57,7 +57,7 @@ fn a_database_that_is_not_there_is_out_of_reach_at_the_start() {
 }
 
 #[test]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 fn a_database_that_does_not_answer_is_out_of_reach_at_the_start() {
     let backend = Backend::new(Kind::Postgres, Disk::Memory);
     let proxy = Proxy::start(backend.address()).unwrap();
@@ -67,7 +67,7 @@ fn a_database_that_does_not_answer_is_out_of_reach_at_the_start() {
 }
 
 #[test]
-#[ignore = "needs PostgreSQL, MariaDB and Redis: scripts/test runs it"]
+#[ignore = "needs PostgreSQL, MariaDB and Redis: scripts/test --servers runs it"]
 fn wrong_passwords_and_names_are_told_with_what_to_do() {
     let postgres = Postgres::options().password("hunter1").start().unwrap();
     let url = postgres.database("x").unwrap();
@@ -90,7 +90,7 @@ fn wrong_passwords_and_names_are_told_with_what_to_do() {
 }
 
 #[test]
-#[ignore = "needs MariaDB and Redis: scripts/test runs it"]
+#[ignore = "needs MariaDB and Redis: scripts/test --servers runs it"]
 fn a_store_that_may_lose_acknowledged_work_is_refused_unless_allowed() {
     let mariadb = MariaDb::options().set("innodb_flush_log_at_trx_commit", "0").start().unwrap();
     let here = folder(&mariadb.database("volatile").unwrap(), None);
@@ -123,7 +123,7 @@ fn a_store_that_may_lose_acknowledged_work_is_refused_unless_allowed() {
 }
 
 #[test]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 fn a_password_on_the_command_line_is_not_in_the_list_of_processes() {
     let postgres = Postgres::options().password("hunter2").start().unwrap();
     let url = postgres.database("titles").unwrap();
@@ -142,7 +142,7 @@ fn a_password_on_the_command_line_is_not_in_the_list_of_processes() {
 }
 
 #[test]
-#[ignore = "needs PostgreSQL, MariaDB and Redis: scripts/test runs it"]
+#[ignore = "needs PostgreSQL, MariaDB and Redis: scripts/test --servers runs it"]
 fn every_verb_works_on_every_kind_of_store() {
     for kind in [Kind::Postgres, Kind::PgBouncer, Kind::MariaDb, Kind::Redis, Kind::Cluster] {
         let backend = Backend::new(kind, Disk::Memory);

@@ -23,31 +23,31 @@ fn two_servers_on_one_sqlite_file_behave_as_one() {
 }
 
 #[test]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 fn two_servers_on_one_postgres_behave_as_one() {
     two_servers_behave_as_one(Kind::Postgres);
 }
 
 #[test]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 fn two_servers_on_one_mariadb_behave_as_one() {
     two_servers_behave_as_one(Kind::MariaDb);
 }
 
 #[test]
-#[ignore = "needs PgBouncer: scripts/test runs it"]
+#[ignore = "needs PgBouncer: scripts/test --servers runs it"]
 fn two_servers_on_one_pgbouncer_behave_as_one() {
     two_servers_behave_as_one(Kind::PgBouncer);
 }
 
 #[test]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 fn two_servers_on_one_redis_cluster_behave_as_one() {
     two_servers_behave_as_one(Kind::Cluster);
 }
 
 #[test]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 fn two_servers_on_one_redis_behave_as_one() {
     two_servers_behave_as_one(Kind::Redis);
 }
@@ -102,19 +102,19 @@ fn a_cap_holds_over_two_servers_on_one_sqlite_file() {
 }
 
 #[test]
-#[ignore = "needs PostgreSQL: scripts/test runs it"]
+#[ignore = "needs PostgreSQL: scripts/test --servers runs it"]
 fn a_cap_holds_over_two_servers_on_one_postgres() {
     a_cap_holds_over_two_servers(Kind::Postgres);
 }
 
 #[test]
-#[ignore = "needs MariaDB: scripts/test runs it"]
+#[ignore = "needs MariaDB: scripts/test --servers runs it"]
 fn a_cap_holds_over_two_servers_on_one_mariadb() {
     a_cap_holds_over_two_servers(Kind::MariaDb);
 }
 
 #[test]
-#[ignore = "needs Redis: scripts/test runs it"]
+#[ignore = "needs Redis: scripts/test --servers runs it"]
 fn a_cap_holds_over_two_servers_on_one_redis() {
     a_cap_holds_over_two_servers(Kind::Redis);
 }
