@@ -100,7 +100,7 @@ impl tracing::Subscriber for Log {
         struct Message<'a>(&'a mut String);
         impl tracing::field::Visit for Message<'_> {
             fn record_debug(&mut self, _: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-                *self.0 += &format!("{value:?} ");
+                let _ = std::fmt::Write::write_fmt(&mut *self.0, format_args!("{value:?} "));
             }
         }
         let mut text = String::new();
